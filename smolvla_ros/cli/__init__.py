@@ -1,0 +1,1 @@
+"""The ``smolvla-ros`` command: one file a subcommand."""

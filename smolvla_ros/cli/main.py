@@ -1,0 +1,33 @@
+"""``smolvla-ros``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from smolvla_ros import __version__
+from smolvla_ros.cli import demo
+from smolvla_ros.schema import ConfigError
+
+COMMANDS = (demo,)
+"""One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration."""
+    parser = argparse.ArgumentParser(prog="smolvla-ros", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"smolvla-ros {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(subparsers)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except ConfigError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Making and teaching policies. Nothing in here runs beside a moving arm."""

@@ -1,0 +1,255 @@
+"""The policy: camera topics, joint_states and instruction in, action chunks out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from smolvla_ros.cell import load_joint_map, load_robot
+from smolvla_ros.policy.observation import INSTRUCTION, STATE, Streams
+from smolvla_ros.ros import messages, qos
+from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
+from smolvla_ros.ros.parameters import declare
+from smolvla_ros.ros.run import run
+from smolvla_ros.ros.timing import Durations
+from smolvla_ros.schema import ConfigError
+
+
+class VlaNode(LifecycleNode):
+    """Lifecycle node. Callbacks only fill mailboxes; a worker thread decodes and infers."""
+
+    def __init__(self) -> None:
+        super().__init__("vla", automatically_declare_parameters_from_overrides=True)
+        self.failure: BaseException | None = None
+        self.problems: list[str] = []
+        self._config, self._path = declare(self, "vla")
+        self._robot = load_robot(self._config.robot, self._path)
+        self._joint_map = load_joint_map(self._config, self._robot, self._path)
+        self._streams: Streams | None = None
+        self._engine = None
+        self._chunks = 0
+        self._dropped = 0
+        self._latencies = Durations()  # observation to chunk
+        self._lacking: list[str] = []
+        self._error = ""
+        self._going = threading.Event()  # set while active
+        self._closing = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._subscribed: list = []
+        self._publisher = None
+        self._diagnostics = Diagnostics(self, "vla", self._status)
+
+    @property
+    def autostart(self) -> bool:
+        """Whether to configure and activate without being asked."""
+        return self._config.autostart
+
+    # -- lifecycle ----------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check the checkpoint, warm it up, subscribe."""
+        try:
+            self._load()
+        except ConfigError as error:
+            self.problems = error.problems
+            for line in error.problems:
+                self.get_logger().error(line)
+            return TransitionCallbackReturn.FAILURE
+        c = self._config
+        images = {
+            name: (camera.feature, camera.max_age, messages.image_to_rgb)
+            for name, camera in c.cameras.items()
+        }
+        self._streams = Streams(images, (c.joint_states_max_age, self._decode_state), c.instruction)
+        self._publisher = self.create_lifecycle_publisher(
+            JointTrajectory, "policy/joint_trajectory", qos.STREAM_OUT
+        )
+        self._subscribed = [
+            self.create_subscription(JointState, STATE, partial(self._on, STATE), qos.NEWEST_IN),
+            self.create_subscription(String, INSTRUCTION, self._on_instruction, qos.EVENT),
+        ] + [
+            self.create_subscription(Image, camera.topic, partial(self._on, name), qos.SENSOR_DATA)
+            for name, camera in c.cameras.items()
+        ]
+        self._closing.clear()
+        self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._worker.start()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to infer."""
+        self._going.set()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish nothing more; an inference under way is thrown away."""
+        self._going.clear()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the checkpoint."""
+        self.close()
+        for subscription in self._subscribed:
+            self.destroy_subscription(subscription)
+        self._subscribed = []
+        if self._publisher is not None:
+            self.destroy_publisher(self._publisher)
+        self._engine = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop inferring."""
+        self.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """End the worker; waits for an inference under way for a moment only."""
+        self._going.clear()
+        self._closing.set()
+        if self._worker is not None:
+            self._worker.join(timeout=5.0)
+            self._worker = None
+
+    def _load(self) -> None:
+        # Imported here: torch and lerobot take seconds, and a wrong key should not.
+        try:
+            import torch
+
+            from smolvla_ros.policy.checkpoint import (
+                CheckpointError,
+                check_features,
+                find_checkpoint,
+                load_checkpoint,
+            )
+            from smolvla_ros.policy.engine import LeRobotEngine
+        except ImportError as error:
+            raise ConfigError(
+                f"the policy needs torch and lerobot ({error}); pip install 'smolvla_ros[policy]'"
+            ) from error
+        c = self._config
+        where = f"{self._path or 'parameters'}: vla"
+        torch.set_num_threads(c.torch_threads)
+        if c.seed is not None:
+            torch.manual_seed(c.seed)
+        base = self._path.parent if self._path else Path.cwd()
+        try:
+            folder = find_checkpoint(c.checkpoint, base, c.revision)
+            checkpoint = load_checkpoint(folder, c.device)
+        except CheckpointError as error:
+            raise ConfigError([f"{where}.checkpoint: {p}" for p in error.problems]) from error
+        features = {name: camera.feature for name, camera in c.cameras.items()}
+        problems = check_features(checkpoint, features, len(c.joint_order))
+        if problems:
+            raise ConfigError([f"{where}.{p}" for p in problems])
+        engine = LeRobotEngine(checkpoint, self._joint_map, 1.0 / c.chunk_rate)
+        took = engine.warm_up(np.zeros(len(c.joint_order)))
+        self.get_logger().info(
+            f"checkpoint {folder}: {checkpoint.chunk_size} actions a chunk, first inference "
+            f"{took:.2f} s"
+        )
+        self._engine = engine
+
+    # -- mailboxes ----------------------------------------------------------------------
+
+    def _on(self, stream: str, message: Image | JointState) -> None:
+        self._streams.put(stream, messages.seconds(message.header.stamp), message)
+
+    def _on_instruction(self, message: String) -> None:
+        self._streams.set_instruction(message.data)
+
+    def _decode_state(self, message: JointState) -> np.ndarray:
+        found = messages.joint_positions(message, self._joint_map.names)
+        if found is None:
+            raise ValueError(
+                f"not one finite position for each of {', '.join(self._joint_map.names)}"
+            )
+        return self._joint_map.to_policy(found)
+
+    # -- worker -------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            if not self._going.wait(timeout=0.1):
+                continue
+            started = time.monotonic()
+            observation = self._streams.gather(self._now())
+            if isinstance(observation, list):
+                self._lacking = observation
+                self._closing.wait(0.02)
+                continue
+            self._lacking = []
+            try:
+                chunk = self._engine.infer(observation)
+                self._error = ""
+            except Exception as error:  # the process lives on and says why
+                self._error = f"inference failed: {error}"
+                self.get_logger().error(self._error, throttle_duration_sec=5.0)
+                self._closing.wait(self._config.period)
+                continue
+            self._latencies.add(self._now() - observation.stamp)
+            if self._going.is_set() and self._streams.instruction == observation.instruction:
+                self._publisher.publish(messages.chunk_to_trajectory(chunk))
+                self._chunks += 1
+            else:
+                self._dropped += 1
+            self._closing.wait(max(0.0, started + self._config.period - time.monotonic()))
+
+    def _status(self) -> Status:
+        if self._engine is None:
+            level = ERROR if self.problems else OK
+            return Status(level, "; ".join(self.problems) or "not configured", self._values)
+        if not self._going.is_set():
+            return Status(OK, "inactive", self._values)
+        if self._error:
+            return Status(ERROR, self._error, self._values)
+        if self._lacking:
+            only_idle = len(self._lacking) == 1 and self._lacking[0].startswith(INSTRUCTION)
+            level = OK if only_idle else WARN
+            return Status(level, f"no observation: {'; '.join(self._lacking)}", self._values)
+        return Status(OK, "publishing chunks", self._values)
+
+    def _values(self) -> dict[str, object]:
+        values: dict[str, object] = {
+            "checkpoint": self._config.checkpoint,
+            "chunks": self._chunks,
+            "chunks_dropped": self._dropped,
+        }
+        values |= {f"latency_s/{k}": v for k, v in self._latencies.summary().items()}
+        if self._streams is not None:
+            values["instruction"] = self._streams.instruction
+            ages = self._streams.ages(self._now())
+            values |= {f"age_s/{name}": age for name, age in ages.items()}
+        return values
+
+
+def make() -> VlaNode:
+    """The node, configured and active where its cell says autostart."""
+    node = VlaNode()
+    if node.autostart:
+        node.trigger_configure()
+        if node.problems:
+            node.destroy_node()
+            raise ConfigError(node.problems)
+        node.trigger_activate()
+    return node
+
+
+def main() -> int:
+    """Entry point of ``vla_node``."""
+    return run(make)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

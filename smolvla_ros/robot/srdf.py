@@ -1,0 +1,78 @@
+"""The parts of an SRDF that matter here: which link pairs may touch, and named poses."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Srdf:
+    """Semantic description of a robot.
+
+    Attributes:
+        disabled: link pairs (as frozensets of two names) excluded from collision checks.
+        enabled: link pairs that stay checked although a link was excluded as a whole.
+        unchecked_links: links excluded from checks by ``disable_default_collisions``.
+        states: pose name → joint name → value in radians or metres.
+    """
+
+    disabled: frozenset[frozenset[str]] = frozenset()
+    enabled: frozenset[frozenset[str]] = frozenset()
+    unchecked_links: frozenset[str] = frozenset()
+    states: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def allows_contact(self, link1: str, link2: str) -> bool:
+        """True where the SRDF says that these two links need no collision check."""
+        pair = frozenset((link1, link2))
+        if pair in self.enabled:
+            return False
+        return pair in self.disabled or bool(self.unchecked_links & pair)
+
+    def links(self) -> set[str]:
+        """Every link the collision entries name."""
+        return set(self.unchecked_links).union(*self.disabled, *self.enabled)
+
+
+def read_srdf(path: Path) -> Srdf:
+    """Read ``path``.
+
+    Raises:
+        ValueError: if the file is no SRDF, an attribute is missing or a value is no number.
+    """
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{path}: is not XML ({error})") from error
+    if root.tag != "robot":
+        raise ValueError(f"{path}: root element is <{root.tag}>; an SRDF starts with <robot>")
+
+    def attribute(element: ET.Element, name: str) -> str:
+        value = element.get(name)
+        if value is None:
+            raise ValueError(f"{path}: <{element.tag}> has no attribute {name!r}")
+        return value
+
+    def pairs(tag: str) -> frozenset[frozenset[str]]:
+        return frozenset(
+            frozenset((attribute(e, "link1"), attribute(e, "link2"))) for e in root.iter(tag)
+        )
+
+    states: dict[str, dict[str, float]] = {}
+    for state in root.iter("group_state"):
+        # One pose may be spread over several groups (arm, gripper): same name, one pose.
+        pose = states.setdefault(attribute(state, "name"), {})
+        for joint in state.iter("joint"):
+            try:
+                pose[attribute(joint, "name")] = float(attribute(joint, "value"))
+            except ValueError as error:
+                raise ValueError(f"{path}: group_state {state.get('name')}: {error}") from error
+    return Srdf(
+        disabled=pairs("disable_collisions"),
+        enabled=pairs("enable_collisions"),
+        unchecked_links=frozenset(
+            attribute(e, "link") for e in root.iter("disable_default_collisions")
+        ),
+        states=states,
+    )

@@ -1,0 +1,1 @@
+"""The edge to ROS: messages, QoS, parameters, diagnostics, and how a node runs."""

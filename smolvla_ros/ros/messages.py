@@ -1,0 +1,133 @@
+"""Messages ⇄ numpy. Times are float seconds of the clock that stamped the message."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Duration as DurationMsg
+from builtin_interfaces.msg import Time as TimeMsg
+from cv_bridge import CvBridge, CvBridgeError
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from smolvla_ros.chunk import ActionChunk
+
+_BRIDGE = CvBridge()
+
+ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC3")
+"""Image encodings that have one meaning as a colour picture (8UC3 is read as bgr8)."""
+
+
+def seconds(stamp: TimeMsg | DurationMsg) -> float:
+    """A stamp or duration message as float seconds."""
+    return stamp.sec + stamp.nanosec * 1e-9
+
+
+def time_msg(t: float) -> TimeMsg:
+    """Float seconds (not negative) as a stamp."""
+    nanoseconds = round(t * 1e9)
+    return TimeMsg(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def duration_msg(t: float) -> DurationMsg:
+    """Float seconds as a duration."""
+    nanoseconds = round(t * 1e9)
+    return DurationMsg(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def image_to_rgb(message: Image) -> np.ndarray:
+    """``[H, W, 3]`` uint8 RGB.
+
+    Raises:
+        ValueError: an encoding that is no colour picture, or data that does not fit it.
+    """
+    if message.encoding not in ENCODINGS:
+        raise ValueError(
+            f"encoding {message.encoding!r} is no colour picture; supported: {', '.join(ENCODINGS)}"
+        )
+    if len(message.data) != message.step * message.height or not message.data:
+        raise ValueError(
+            f"{len(message.data)} bytes for {message.height} rows of {message.step} bytes "
+            f"({message.width}x{message.height} {message.encoding})"
+        )
+    try:
+        if message.encoding == "8UC3":  # cv_bridge has no colour order for it; OpenCV's is BGR
+            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message)[:, :, ::-1])
+        return _BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8")
+    except (CvBridgeError, ValueError, TypeError) as error:
+        raise ValueError(f"{message.encoding} picture cannot be read: {error}") from error
+
+
+def rgb_to_image(rgb: np.ndarray, frame_id: str, stamp: TimeMsg) -> Image:
+    """``[H, W, 3]`` uint8 RGB → an rgb8 Image."""
+    message = _BRIDGE.cv2_to_imgmsg(rgb, encoding="rgb8")
+    message.header.frame_id = frame_id
+    message.header.stamp = stamp
+    return message
+
+
+def camera_info(k: np.ndarray, width: int, height: int, frame_id: str) -> CameraInfo:
+    """CameraInfo of an ideal pinhole camera; ``k`` is ``[3, 3]`` in pixels."""
+    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+    message.header.frame_id = frame_id
+    message.k = k.ravel().tolist()
+    message.d = [0.0] * 5
+    message.r = np.eye(3).ravel().tolist()
+    message.p = np.hstack([k, np.zeros((3, 1))]).ravel().tolist()
+    return message
+
+
+def joint_positions(message: JointState, names: Sequence[str]) -> np.ndarray | None:
+    """``[len(names)]`` rad by name, or None where the message lacks a joint or a number."""
+    if len(message.position) != len(message.name):
+        return None
+    at = {name: i for i, name in enumerate(message.name)}
+    if any(name not in at for name in names):
+        return None
+    found = np.array([message.position[at[name]] for name in names])
+    return found if np.isfinite(found).all() else None
+
+
+def joint_state(
+    names: Sequence[str], positions: np.ndarray, velocities: np.ndarray, efforts: np.ndarray
+) -> JointState:
+    """JointState without a stamp; rad, rad/s, N.m (m, m/s, N)."""
+    return JointState(
+        name=list(names),
+        position=array("d", positions),
+        velocity=array("d", velocities),
+        effort=array("d", efforts),
+    )
+
+
+def chunk_to_trajectory(chunk: ActionChunk) -> JointTrajectory:
+    """The whole chunk; ``header.stamp`` is the observation's time, row k at k * dt."""
+    message = JointTrajectory(joint_names=list(chunk.names))
+    message.header.stamp = time_msg(chunk.stamp)
+    message.points = [
+        JointTrajectoryPoint(positions=array("d", row), time_from_start=duration_msg(k * chunk.dt))
+        for k, row in enumerate(chunk.positions)
+    ]
+    return message
+
+
+def setpoint_to_trajectory(
+    names: Sequence[str],
+    positions: np.ndarray,
+    velocities: np.ndarray,
+    ahead: float,
+    stamp: TimeMsg,
+) -> JointTrajectory:
+    """One set-point to be reached ``ahead`` seconds after the stamp."""
+    message = JointTrajectory(joint_names=list(names))
+    message.header.stamp = stamp
+    message.points = [
+        JointTrajectoryPoint(
+            positions=array("d", positions),
+            velocities=array("d", velocities),
+            time_from_start=duration_msg(ahead),
+        )
+    ]
+    return message

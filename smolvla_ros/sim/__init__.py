@@ -1,0 +1,1 @@
+"""The tabletop scene in MuJoCo, built from the URDF that the gate reads."""
