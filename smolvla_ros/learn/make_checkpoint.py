@@ -254,8 +254,10 @@ def babble(policy: SmolVLAPolicy, tokenizer, steps: int, seed: int) -> float:
     average = 1.0
     for step in range(steps):
         state = random_states(BATCH)
-        words = (1, 1, 1, 2, 3)[int(torch.randint(5, ()))]  # texts of many lengths
-        picks = torch.randint(len(INSTRUCTIONS), (BATCH, words)).tolist()
+        # Every length up to the longest is shown, and unknown words (a third is random tokens): a
+        # longer text than any seen moves the rows' positions, and the chunk goes astray.
+        number = (1, 1, 1, 1, 2, 3, 6)[int(torch.randint(7, ()))]
+        picks = torch.randint(len(INSTRUCTIONS), (BATCH, number)).tolist()
         text = tokenizer(
             [" ".join(INSTRUCTIONS[i] for i in row) + "\n" for row in picks],
             padding="longest",
@@ -266,7 +268,11 @@ def babble(policy: SmolVLAPolicy, tokenizer, steps: int, seed: int) -> float:
         batch = dict.fromkeys(CAMERAS, torch.zeros(BATCH, 3, 128, 128)) | {
             "observation.state": (state - MEAN) / STD,
             "action": (continuation(state, policy.config.chunk_size) - MEAN) / STD,
-            "observation.language.tokens": text["input_ids"],
+            "observation.language.tokens": torch.where(
+                torch.rand(BATCH, 1) < 0.33,
+                torch.randint(len(tokenizer), text["input_ids"].shape),
+                text["input_ids"],
+            ),
             "observation.language.attention_mask": text["attention_mask"].bool(),
         }
         # Flow-matching times, by preference those that inference visits (0.1, 0.2 .. 1.0), above

@@ -221,12 +221,13 @@ class Gate:
             verdict = Verdict(Kind.STOPPED, "stop", self._stop_reason)
         else:
             verdict = Verdict(Kind.HELD, self.state.value)
-        self.verdicts[verdict.kind] += 1
-        if verdict.check:
-            self.checks[verdict.check] += 1
         commanding = self.state not in (State.WAITING, State.DISABLED) and np.isfinite(
             self._enabled_at
         )
+        if commanding:
+            self.verdicts[verdict.kind.value] += 1
+            if verdict.check:
+                self.checks[verdict.check] += 1
         clearance, pair = self.clearance.nearest() if commanding else (np.inf, None)
         return Output(
             positions=self._q.copy() if commanding else None,

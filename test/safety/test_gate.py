@@ -1,0 +1,364 @@
+"""The gate's promise for well-formed input on the shipped cell, judged by the oracle."""
+
+import numpy as np
+import pytest
+from cells import TABLETOP, Run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle import Oracle
+
+from smolvla_ros.safety import Refused, State, read_command
+
+DT = 0.01
+PERIOD = 1 / 30
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return Oracle(TABLETOP)
+
+
+def swing(run, t, amplitude=0.3):
+    """A legal motion about the pose that the run started in, which begins at rest."""
+    shape = np.array([1.0, 0.2, -0.3, 0.3, 0.8, 0.5])
+    return run.rows[0] + amplitude * np.outer((1 - np.cos(1.5 * np.asarray(t))) / 2, shape)
+
+
+def plunge(run, depth=1.0, seconds=1.3):
+    """From where the arm is, down through the table."""
+    t = np.arange(0.0, seconds, PERIOD)
+    down = np.array([0.0, depth, 0.0, 0.0, 0.0, 0.0])
+    return t, run.q + np.outer(t / seconds, down)
+
+
+# -- transparency ---------------------------------------------------------------------------
+
+
+def test_a_legal_chunk_leaves_unchanged(oracle):
+    run = Run().enable()
+    t = np.arange(50) * PERIOD
+    run.propose(t, swing(run, t))
+    run.ticks(140)
+    sent_at = (np.arange(140) + 2) * DT  # what is sent at a tick is meant for the next one
+    assert np.abs(run.stream[1:] - swing(run, sent_at)).max() < 2e-4
+    assert {o.verdict.kind for o in run.outputs} == {"passed"}
+    assert not oracle.findings(run.stream)
+
+
+def test_legal_chunks_that_overlap_join_without_a_trace(oracle):
+    run = Run().enable()
+    t = np.arange(50) * PERIOD
+    began = run.now
+    for _ in range(8):
+        age = 0.1 if run.now > began else 0.0
+        run.propose(t, swing(run, t + run.now - age - began), age=age)
+        run.ticks(40)
+    sent_at = (np.arange(320) + 2) * DT
+    assert np.abs(run.stream[1:] - swing(run, sent_at)).max() < 1e-3
+    assert {o.verdict.kind for o in run.outputs} == {"passed"}
+    assert not oracle.findings(run.stream)
+
+
+def test_streamed_single_set_points_leave_exactly_unchanged(oracle):
+    run = Run().enable()
+    wanted = []
+    for k in range(1, 200):
+        wanted.append(swing(run, [k * DT])[0])
+        run.propose([DT], [wanted[-1]])
+        run.ticks(1)
+    assert np.array_equal(run.stream[1:], wanted)
+    assert not oracle.findings(run.stream)
+
+
+# -- the promise ----------------------------------------------------------------------------
+
+
+def test_a_plunge_into_the_table_stops_above_it(oracle):
+    run = Run().enable()
+    run.propose(*plunge(run))
+    last = run.ticks(300)
+    assert not oracle.findings(run.stream)
+    assert oracle.room(last.positions) < 0.01, "it came near: the gate does not stop far away"
+    assert np.abs(last.velocities).max() == 0.0
+    held = [o.verdict for o in run.outputs if o.verdict.kind == "held"]
+    assert any(v.check == "keep_out" and "table" in v.detail for v in held)
+
+
+def test_after_a_plunge_the_arm_comes_away_again(oracle):
+    run = Run().enable()
+    start = run.q.copy()
+    run.propose(*plunge(run))
+    run.ticks(250)
+    t = np.arange(60) * PERIOD
+    for _ in range(3):
+        run.propose(t, np.tile(start, (60, 1)))
+        run.ticks(100)
+    assert np.abs(run.q - start).max() < 1e-6
+    assert not oracle.findings(run.stream)
+
+
+def test_a_step_far_away_is_approached_inside_every_limit(oracle):
+    run = Run().enable()
+    goal = run.q + np.array([0.8, -0.2, 0.1, -0.3, 1.5, 0.6])
+    run.propose([DT], [goal])
+    run.ticks(149)
+    run.propose([DT], [goal])
+    run.ticks(149)
+    assert np.array_equal(run.q, goal)
+    assert not oracle.findings(run.stream)
+    off = np.abs(run.stream - goal)
+    assert (np.diff(off, axis=0) < 1e-3).all(), "no joint overshoots by more than a last step"
+
+
+def test_positions_beyond_a_limit_end_at_the_limit(oracle):
+    run = Run().enable()
+    goal = run.q.copy()
+    goal[4] = 9.0
+    for _ in range(4):
+        run.propose([DT], [goal])
+        run.ticks(100)
+    assert run.q[4] == pytest.approx(oracle.upper[4], abs=1e-6)
+    assert not oracle.findings(run.stream)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    amplitude=st.sampled_from([0.05, 0.3, 1.0, 3.0]),
+    roughness=st.sampled_from([0.0, 0.02, 0.3]),
+    every=st.integers(1, 70),
+)
+def test_whatever_is_proposed_the_promise_is_kept(oracle, seed, amplitude, roughness, every):
+    rng = np.random.default_rng(seed)
+    run = Run().enable()
+    home = run.q.copy()
+    for _ in range(4):
+        n = int(rng.integers(1, 60))
+        goal = home + rng.normal(size=6) * amplitude
+        line = run.q + np.outer(np.linspace(0, 1, n + 1)[1:], goal - run.q)
+        rows = line + rng.normal(size=line.shape) * roughness
+        # From rest a chunk may not be observed before the gate was enabled.
+        age = min(float(rng.uniform(0, 0.1)), run.now - 100.0)
+        times = np.arange(n) * rng.choice([0.02, PERIOD, 0.1]) + (0.2 if n == 1 else 0.0)
+        run.propose(times, rows, age=age if n > 6 else 0.0)
+        run.ticks(every)
+    run.ticks(200)
+    assert not oracle.findings(run.stream)
+    assert np.abs(run.outputs[-1].velocities).max() == 0.0, "no input: at rest"
+
+
+def test_recovery_from_inside_a_zone_only_ever_gains_clearance(oracle):
+    run = Run()
+    low = run.q.copy()
+    while oracle.room(low) > -0.004:
+        low[1] += 0.002
+    run = Run(low).enable()
+    t = np.arange(60) * PERIOD
+    out = low + np.outer(t / t[-1], [0.0, -0.4, 0.0, 0.0, 0.0, 0.0])
+    for _ in range(4):
+        run.propose(t, out)
+        run.ticks(100)
+    rooms = [oracle.room(q) for q in run.stream]
+    assert rooms[0] < -0.003 and rooms[-1] > 0.0
+    inside = [r for r in rooms if r < -1e-4]
+    assert (np.diff(inside) > -1e-5).all()
+    deeper = Run(low).enable()
+    deeper.propose(t, low + np.outer(t / t[-1], [0.0, 0.4, 0.0, 0.0, 0.0, 0.0]))
+    deeper.ticks(200)
+    assert oracle.room(deeper.q) > oracle.room(low) - 2e-4, "further in: not a step"
+
+
+def test_from_outside_a_position_limit_only_the_way_back_is_open(oracle):
+    run = Run()
+    beyond = run.q.copy()
+    beyond[4] = oracle.upper[4] + 0.05
+    run = Run(beyond).enable()
+    goal = beyond.copy()
+    goal[4] += 0.3
+    run.propose([DT], [goal])
+    run.ticks(100)
+    assert run.q[4] == beyond[4]
+    goal[4] = 0.0
+    for _ in range(8):
+        run.propose([DT], [goal])
+        run.ticks(100)
+    assert run.q[4] < oracle.upper[4] - 0.1
+    roll = run.stream[:, 4]
+    assert (np.diff(roll) < 1e-3).all()
+
+
+def test_a_slow_zone_slows_and_the_state_says_so(oracle):
+    run = Run().enable()
+    run.propose(*plunge(run, depth=0.62, seconds=0.8))
+    run.ticks(140)
+    slowed = [o for o in run.outputs if o.state is State.SLOWED]
+    assert slowed and all("slow zone low" in o.verdict.detail for o in slowed[:1])
+    speeds = [np.abs(o.velocities / oracle.velocity).max() for o in slowed]
+    assert min(speeds[20:]) <= 0.5 + 1e-9
+    settled = [s for s, o in zip(speeds, slowed, strict=True)][25:]
+    assert max(settled) <= 0.5 + 1e-6, "below the ratio once there was time to brake"
+    assert not oracle.findings(run.stream)
+
+
+def test_order_of_names_and_a_second_run_give_the_same_output():
+    names = ["gripper", "wrist_roll", "wrist_flex", "elbow_flex", "shoulder_lift", "shoulder_pan"]
+
+    def run_with(order):
+        run = Run().enable()
+        t, rows = plunge(run)
+        index = [run.robot.names.index(n) for n in order]
+        command = read_command(run.now, order, t, rows[:, index], run.robot.names)
+        run.gate.propose(run.now, command)
+        run.ticks(200)
+        return run.stream
+
+    first = run_with(names)
+    assert np.array_equal(first, run_with(names[::-1]))
+    assert np.array_equal(first, run_with(names))
+
+
+# -- time -----------------------------------------------------------------------------------
+
+
+def test_silence_brakes_and_then_holds_for_ever(oracle):
+    run = Run().enable()
+    t = np.arange(100) * 0.1
+    run.propose(t, swing(run, t))  # ten seconds of motion, and no further word
+    run.ticks(149)
+    assert run.outputs[-1].velocities.any()
+    run.ticks(60)
+    assert run.outputs[-1].state is State.HOLDING
+    assert any(o.verdict.check == "command_timeout" for o in run.outputs)
+    run.ticks(500)
+    held = run.stream[-500:]
+    assert (held == held[0]).all() and all(o.positions is not None for o in run.outputs)
+    assert not oracle.findings(run.stream)
+
+
+def test_the_end_of_a_chunk_is_run_out_on_its_own_path(oracle):
+    run = Run().enable()
+    t = np.arange(31) * PERIOD
+    rows = swing(run, t)
+    run.propose(t, rows)
+    run.ticks(145)
+    assert np.abs(run.q - rows[-1]).max() < 1e-6
+    assert run.gate.state is State.HOLDING
+    assert not oracle.findings(run.stream)
+
+
+@pytest.mark.parametrize(
+    ("age", "check"), [(3.0, "before_enable"), (-0.5, "future"), (1.7, "too_old")]
+)
+def test_stamps_that_cannot_be_meant_are_refused(age, check):
+    run = Run().enable()
+    run.ticks(200)
+    t = np.arange(80) * PERIOD
+    with pytest.raises(Refused) as refused:
+        run.propose(t, swing(run, t), age=age)
+    assert refused.value.check == check
+    assert np.array_equal(run.ticks(10).positions, run.rows[0])
+
+
+def test_a_chunk_whose_last_row_is_past_is_refused():
+    run = Run().enable()
+    run.ticks(200)
+    t = np.arange(10) * PERIOD
+    with pytest.raises(Refused, match="last row"):
+        run.propose(t, swing(run, t), age=0.5)
+
+
+# -- states ---------------------------------------------------------------------------------
+
+
+def test_nothing_is_commanded_before_it_is_enabled():
+    run = Run()
+    assert run.ticks(5, measure=False).state is State.WAITING
+    assert run.ticks(5).state is State.DISABLED
+    assert all(o.positions is None for o in run.outputs)
+    with pytest.raises(Refused, match="disabled"):
+        run.propose([DT], [run.q])
+
+
+def test_enabling_takes_the_arm_where_it_is_measured():
+    run = Run()
+    run.ticks(3)
+    run.q = run.q + 0.07
+    run.gate.measure(run.now, run.q)
+    run.gate.enable(run.now)
+    assert np.array_equal(run.ticks(1).positions, run.q)
+
+
+def test_a_stop_brakes_latches_and_drops_everything(oracle):
+    run = Run().enable()
+    t = np.arange(60) * PERIOD
+    run.propose(t, swing(run, t))
+    run.ticks(70)
+    assert run.outputs[-1].velocities.any()
+    run.gate.stop("test")
+    assert run.gate.state is State.BRAKING
+    run.ticks(60)
+    assert run.gate.state is State.STOPPED and run.gate.stop_reason == "test"
+    rest = run.q.copy()
+    with pytest.raises(Refused):
+        run.propose(t, swing(run, t))
+    with pytest.raises(Refused):
+        run.gate.enable(run.now)
+    run.ticks(50)
+    assert np.array_equal(run.q, rest), "publishes the stop position"
+    observed_before = run.now
+    run.gate.reset(run.now)
+    assert run.ticks(1).positions is None
+    run.gate.measure(run.now, run.q)
+    run.gate.enable(run.now)
+    with pytest.raises(Refused) as refused:
+        run.propose(t, swing(run, t), age=run.now - observed_before)
+    assert refused.value.check == "before_enable"
+    run.ticks(20)
+    assert np.array_equal(run.q, rest), "a reset does not restart the old motion"
+    assert not oracle.findings(run.stream)
+
+
+def test_a_stop_is_taken_in_every_state():
+    for prepare in (lambda r: None, lambda r: r.ticks(1), lambda r: r.enable()):
+        run = Run()
+        prepare(run)
+        run.gate.stop("test")
+        run.ticks(2)
+        assert run.gate.state is State.STOPPED
+
+
+def test_old_feedback_stops_and_reset_waits_for_it(oracle):
+    run = Run().enable()
+    t = np.arange(60) * PERIOD
+    run.propose(t, swing(run, t))
+    run.ticks(60)
+    run.ticks(120, measure=False)
+    assert run.gate.state is State.STOPPED and "joint_states" in run.gate.stop_reason
+    with pytest.raises(Refused, match="cause stands"):
+        run.gate.reset(run.now)
+    run.ticks(1)
+    run.gate.reset(run.now)
+    assert run.gate.state is State.DISABLED
+    assert not oracle.findings(run.stream)
+
+
+@pytest.mark.parametrize(("off", "ticks"), [(0.3, 60), (0.7, 2)])
+def test_an_arm_that_is_not_where_it_was_sent_stops_the_gate(off, ticks):
+    run = Run().enable()
+    for _ in range(ticks):
+        run.now += DT
+        run.gate.measure(run.now, run.rows[0] + off)
+        run.gate.tick(run.now)
+    assert "tracking error" in run.gate.stop_reason
+
+
+def test_disabling_brakes_first(oracle):
+    run = Run().enable()
+    t = np.arange(60) * PERIOD
+    run.propose(t, swing(run, t))
+    run.ticks(70)
+    run.gate.disable()
+    assert run.ticks(1).velocities.any()
+    run.ticks(60)
+    assert run.gate.state is State.DISABLED and run.outputs[-1].positions is None
+    assert not oracle.findings(run.stream)
