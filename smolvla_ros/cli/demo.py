@@ -21,6 +21,7 @@ from smolvla_ros.safety.build import build_gate
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
+_READY = ("no observation: instruction: none given", "publishing chunks")
 MOVED = 0.05  # rad of travel, summed over the joints, that count as moving
 FIRST_MOTION = 0.01  # rad away from the start
 
@@ -135,7 +136,8 @@ class _Demo:
         signs = {
             "simulator": lambda: bool(watcher.recording.measured),
             "safety monitor": lambda: watcher.says("safety_monitor").startswith("disabled"),
-            "policy": lambda: watcher.says("vla").startswith("no observation"),
+            # Every stream fresh; only the instruction may still be lacking.
+            "policy": lambda: watcher.says("vla") in _READY,
         }
         until = time.monotonic() + patience
         for what, is_up in signs.items():

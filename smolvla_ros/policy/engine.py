@@ -41,6 +41,7 @@ class LeRobotEngine(Engine):
         self._dt = dt
 
     def infer(self, observation: Observation) -> ActionChunk:
+        """As :meth:`Engine.infer`; on the device that the checkpoint was loaded to."""
         c = self._checkpoint
         batch: dict[str, object] = {
             "observation.state": torch.from_numpy(np.asarray(observation.state, dtype=np.float32)),
