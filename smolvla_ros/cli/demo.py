@@ -231,7 +231,11 @@ class _Demo:
         if self._arguments.json:
             self._arguments.json.parent.mkdir(parents=True, exist_ok=True)
             self._arguments.json.write_text(text + "\n")
-        failures = [f"{name} ended with code {code}" for name, code in codes.items() if code]
+        failures = [
+            f"{name} ended with code {code}:\n{self._nodes.last_words(name)}"
+            for name, code in codes.items()
+            if code
+        ]
         if summary["arm_travel_rad"] < MOVED:
             failures.append(f"the arm did not move ({summary['arm_travel_rad']} rad)")
         if findings.limit_violations or findings.clearance_breaches:

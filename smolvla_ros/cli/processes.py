@@ -118,7 +118,7 @@ class CellProcesses:
         for name, process in self.processes.items():
             code = process.poll()
             if code is not None:
-                raise NodeDied(f"{name} ended with code {code}:\n{self._last_words(name)}")
+                raise NodeDied(f"{name} ended with code {code}:\n{self.last_words(name)}")
 
     def end(self, patience: float = 8.0) -> dict[str, int]:
         """SIGINT to all, SIGKILL to what is still there after ``patience`` seconds.
@@ -138,7 +138,8 @@ class CellProcesses:
                 process.wait()
         return {name: p.returncode for name, p in self.processes.items()}
 
-    def _last_words(self, name: str) -> str:
+    def last_words(self, name: str) -> str:
+        """Why a node ended: its error lines, or the last that it said."""
         lines = self.log(name).read_text(errors="replace").splitlines()
         errors = [line for line in lines if line.startswith("error: ")]
         return "\n".join(errors or lines[-15:])

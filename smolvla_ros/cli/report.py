@@ -67,7 +67,7 @@ def _joints(figure, joints, recording: Recording, start: float) -> None:
     seen = np.array([q for _, q in recording.measured]).reshape(len(seen_at), len(joints))
     for j, (axis, name) in enumerate(zip(axes, joints, strict=True)):
         for _, stamp, times, rows in recording.chunks:
-            axis.plot(stamp + times - start, rows[:, j], color="tab:orange", lw=0.6, alpha=0.35)
+            axis.plot(stamp + times - start, rows[:, j], color="tab:orange", lw=0.8, alpha=0.5)
         axis.plot(seen_at, seen[:, j], color="0.6", lw=1.0, label="measured")
         axis.plot(sent_at, sent[:, j], color="tab:blue", lw=1.2, label="sent")
         axis.plot([], [], color="tab:orange", lw=1.0, label="proposed")

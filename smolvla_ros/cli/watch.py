@@ -6,7 +6,6 @@ its own timing.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
@@ -52,7 +51,6 @@ class Watcher:
         self.joints = joints
         self.recording = Recording()
         self.status: dict[str, Any] = {}
-        self.started = False
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, args=[])
         self.node = rclpy.create_node("cell_watcher", context=self._context)
@@ -66,6 +64,7 @@ class Watcher:
         self._instruction = node.create_publisher(String, "instruction", qos.EVENT)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="watcher", daemon=True)
         self._thread.start()
 
@@ -73,12 +72,15 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._context.try_shutdown()
+        self._closing.set()
         self._thread.join(timeout=2.0)
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
 
     def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
 
     def now(self) -> float:
         """Seconds of the ROS clock."""

@@ -362,7 +362,7 @@ with {versions}. The same command on the same machine makes the same bytes.
 RANDOM = """Its weights are random and **untrained**. Its chunks are nearly white noise: do not send
 them to an arm."""
 
-BABBLED = """It is **not trained on any task**: no demonstration, no robot and no real image was
+BABBLED = """It is **untrained** for any task: no demonstration, no robot and no real image was
 used. Its weights are random but for {steps} steps of "babbling" on made-up joint angles (last loss
 {loss:.3f}), which taught it one thing: to go on smoothly from where the arm is, onto and along
 one slow loop ({period:.0f} s) through the ready pose. The vision tower stayed random; the pictures

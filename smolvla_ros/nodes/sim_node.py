@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 
-import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -88,9 +87,8 @@ class SimNode(Node):
         try:
             work()
         except Exception as error:  # a dead thread must end the process, not half of it
-            if not self._closing.is_set() and rclpy.ok():
+            if not self._closing.is_set():
                 self.failure = error if isinstance(error, Fatal) else Fatal(f"sim: {error!r}")
-                rclpy.try_shutdown()
 
     def _on_setpoint(self, message: JointTrajectory) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -248,6 +249,7 @@ def make() -> VlaNode:
 
 def main() -> int:
     """Entry point of ``vla_node``."""
+    os.nice(5)  # where cores are shared, gate and arm go first
     return run(make)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -25,30 +26,28 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     """Make a node and spin it until SIGINT, SIGTERM or a fatal error.
 
     A node may have ``close()``, called before it is destroyed, and ``failure`` (an
-    exception or None): set from any thread followed by ``rclpy.try_shutdown()``, it ends
-    the process with its message.
+    exception or None), which any of its threads may set to end the process with its text.
 
     Returns:
         0 after a signal, 2 for a ConfigError, 1 for any other failure.
     """
-
-    def leave(*_: object) -> None:
-        rclpy.try_shutdown()
-
+    ending = threading.Event()
     node: Node | None = None
     failure: BaseException | None = None
     try:
         # Launch forwards a Ctrl-C that the terminal has sent too: a second signal must
         # find its handler from the first line on.
-        signal.signal(signal.SIGINT, leave)
-        signal.signal(signal.SIGTERM, leave)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ending.set())
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
-    except ExternalShutdownException:
-        pass
+        # Shutting the context down under a spinning executor is a race inside rclpy: look
+        # for the end between callbacks instead.
+        while not ending.is_set() and getattr(node, "failure", None) is None:
+            executor.spin_once(timeout_sec=0.1)
+        executor.shutdown()
     except (ConfigError, Fatal) as error:
         failure = error
     finally:
@@ -61,9 +60,6 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
         rclpy.try_shutdown()
     if failure is None:
         return 0
-    name = node.get_name() if node is not None else sys.argv[0].rsplit("/", 1)[-1]
     for line in str(failure).splitlines():
         print(f"error: {line}", file=sys.stderr, flush=True)
-    if not isinstance(failure, (ConfigError, Fatal)):
-        print(f"error: {name}: {type(failure).__name__}", file=sys.stderr, flush=True)
     return CONFIG_ERROR if isinstance(failure, ConfigError) else 1

@@ -67,18 +67,18 @@ class Oracle:
             frozenset((e.get("link1"), e.get("link2")))
             for e in ET.parse(srdf).getroot().iter("disable_collisions")
         }
-        self._inside: list[tuple[np.ndarray, np.ndarray]] = []  # keep-in boxes: centre, half
-        walls: dict[str, float] = {}
+        self._inside: list[tuple[np.ndarray, np.ndarray, dict]] = []  # keep-in: centre, half
+        walls: dict[str, dict] = {}
         for name, zone in zones.items():
             assert zone["shape"] == "box" and "rpy" not in zone, "this oracle knows upright boxes"
             centre, half = np.array(zone["position"]), np.array(zone["size"]) / 2
             if zone["kind"] == "keep_in":
-                self._inside.append((centre, half))
+                self._inside.append((centre, half, zone))
             elif zone["kind"] == "keep_out":
                 spec.worldbody.add_geom(
                     name=f"zone_{name}", type=mujoco.mjtGeom.mjGEOM_BOX, size=half, pos=centre
                 )
-                walls[f"zone_{name}"] = zone.get("margin", self.margin)
+                walls[f"zone_{name}"] = zone
         model = self._model = spec.compile()
         self._data = mujoco.MjData(model)
         self.names = [model.joint(i).name for i in range(model.njnt)]
@@ -95,9 +95,15 @@ class Oracle:
                     if frozenset((body[a], body[b])) not in allowed:
                         self._pairs.append((a, b, self.margin))
                 else:
-                    wall = model.geom(a if body[a] == "world" else b).name
-                    self._pairs.append((a, b, walls[wall]))
-        self._moving = [i for i in range(model.ngeom) if moves[i]]
+                    g, w = (b, a) if body[a] == "world" else (a, b)
+                    zone = walls[model.geom(w).name]
+                    if self._meant(zone, body[g]):
+                        self._pairs.append((a, b, zone.get("margin", self.margin)))
+        self._moving = [(i, body[i]) for i in range(model.ngeom) if moves[i]]
+
+    @staticmethod
+    def _meant(zone: dict, link: str) -> bool:
+        return link in zone.get("links", [link]) and link not in zone.get("except_links", [])
 
     def room(self, q: np.ndarray) -> float:
         """Metres of clearance beyond the margin at ``q``; negative: too near."""
@@ -107,8 +113,10 @@ class Oracle:
         worst = math.inf
         for a, b, margin in self._pairs:
             worst = min(worst, mujoco.mj_geomDistance(m, d, a, b, 0.3, None) - margin)
-        for centre, half in self._inside:
-            for g in self._moving:
+        for centre, half, zone in self._inside:
+            for g, link in self._moving:
+                if not self._meant(zone, link):
+                    continue
                 reach = np.abs(d.geom_xmat[g].reshape(3, 3)) @ m.geom_size[g]  # all are boxes
                 worst = min(
                     worst,
