@@ -101,6 +101,7 @@ class Gate:
         self._q = np.zeros(len(self.names))
         self._v = np.zeros(len(self.names))
         self._stop_rows = np.zeros((0, len(self.names)))  # the stop that is kept
+        self._on_track = True  # the last set-point was taken as it was
         self._reference: Reference | None = None
         self._pending: Command | None = None
         self._commanded_at = -np.inf
@@ -183,6 +184,7 @@ class Gate:
         self._enabled_at = now
         self._commanded_at = -np.inf
         self._off_track_since = None
+        self._on_track = True
         self.state = State.HOLDING
 
     def disable(self) -> None:
@@ -334,6 +336,7 @@ class Gate:
     def _run_out(self, verdict: Verdict) -> Verdict:
         """Follow the kept stop to rest, then stand."""
         self._take_kept_stop()
+        self._on_track = not self._v.any()
         if self._v.any() or len(self._stop_rows):
             self.state = State.BRAKING
         elif self._stop_reason:
@@ -351,9 +354,16 @@ class Gate:
         speed = lim.velocity * ratio
         exact = (wanted - self._q) / s.dt
         broken = self._illegal(exact, speed)
+        # An arm that was on its set-points goes on with them as they are. One that catches
+        # up lands only where it can then keep the set-point's own speed.
+        step = lim.acceleration * s.dt * (1 + _EPS)
+        if not broken and not (self._on_track or (np.abs(exact - rate) <= step).all()):
+            broken = "acceleration"
+        self._on_track = False
         if not broken:
             blocked = self._take(wanted, exact)
             if blocked is None:
+                self._on_track = True
                 kind = Kind.SLOWED if ratio < 1.0 else Kind.PASSED
                 return Verdict(kind, "speed_ratio" if ratio < 1.0 else "", why)
             shaped = exact
