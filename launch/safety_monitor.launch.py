@@ -1,41 +1,31 @@
 """The safety monitor alone: beside an arm's own driver or ros2_control."""
 
-from launch.actions import DeclareLaunchArgument, EmitEvent
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
-
 from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
 
-
-def _end_cell(event, context):
-    # Nothing may run on without its monitor. During a shutdown there is nothing to end.
-    return [] if context.is_shutdown else [EmitEvent(event=Shutdown(reason="monitor ended"))]
+from smolvla_ros.launching import cell_arguments, end_all
 
 
 def generate_launch_description():
-    share = FindPackageShare("smolvla_ros")
     return LaunchDescription(
         [
+            *cell_arguments("its section /**/safety_monitor is read", "the node"),
             DeclareLaunchArgument(
-                "cell",
-                default_value=PathJoinSubstitution([share, "config", "so101_tabletop.yaml"]),
-                description="Cell file; its /**/safety_monitor section is read.",
-            ),
-            DeclareLaunchArgument("namespace", default_value="", description="Of the node."),
-            DeclareLaunchArgument(
-                "joint_states", default_value="joint_states", description="Measured joint states."
+                "joint_states",
+                default_value="joint_states",
+                description="Topic of measured joint states, in.",
             ),
             DeclareLaunchArgument(
                 "policy_command",
                 default_value="policy/joint_trajectory",
-                description="Proposed motion, in.",
+                description="Topic of proposed motion, in.",
             ),
             DeclareLaunchArgument(
                 "arm_command",
                 default_value="arm/joint_trajectory",
-                description="Gated set-points, out: the arm's or its controller's topic.",
+                description="Topic of gated set-points, out: the arm's or its controller's.",
             ),
             Node(
                 package="smolvla_ros",
@@ -49,7 +39,8 @@ def generate_launch_description():
                     ("arm/joint_trajectory", LaunchConfiguration("arm_command")),
                 ],
                 output="screen",
-                on_exit=_end_cell,
+                # Nothing may run on without its monitor.
+                on_exit=end_all("the safety monitor ended"),
             ),
         ]
     )

@@ -31,10 +31,7 @@ class SimNode(Node):
         try:
             from smolvla_ros.sim.world import Cameras, World, intrinsics
         except (ImportError, AttributeError) as error:
-            raise Fatal(
-                f"MuJoCo cannot draw without a display: {error}. Install an EGL library "
-                "(Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri)"
-            ) from error
+            raise _cannot_draw(error) from error
         self._config, path = declare(self, "sim")
         robot = load_robot(self._config.robot, path)
         scene = load_scene(beside(path, self._config.scene))
@@ -129,10 +126,7 @@ class SimNode(Node):
         try:
             cameras = self._make_cameras(self._world)
         except Exception as error:
-            raise Fatal(
-                f"MuJoCo cannot draw without a display: {error}. Install an EGL library "
-                "(Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri)"
-            ) from error
+            raise _cannot_draw(error) from error
         period = 1.0 / self._config.camera_rate
         due = time.monotonic()
         while not self._closing.is_set():
@@ -163,6 +157,13 @@ class SimNode(Node):
                 "setpoints_refused": self._refused,
             },
         )
+
+
+def _cannot_draw(error: Exception) -> Fatal:
+    return Fatal(
+        f"MuJoCo cannot draw without a display: {error}. Install mujoco and an EGL library "
+        "(pip install 'smolvla_ros[sim]'; Debian, Ubuntu: apt install libegl1 libgl1-mesa-dri)"
+    )
 
 
 def main() -> int:

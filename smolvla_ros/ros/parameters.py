@@ -16,8 +16,8 @@ _OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides")
 
 
 def parameter_file(argv: list[str] | None = None) -> Path | None:
-    """The last ``--params-file`` of a command line that is a cell file and not one of
-    launch's temporary override files: errors name it, relative paths start from it."""
+    """The first ``--params-file`` of a command line that is not one of launch's temporary
+    override files: the cell. Errors name it, relative paths start from its folder."""
     argv = sys.argv if argv is None else argv
     files = [Path(b) for a, b in itertools.pairwise(argv) if a == "--params-file"]
     cells = [f for f in files if not f.name.startswith("launch_params_")]

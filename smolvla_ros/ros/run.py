@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from smolvla_ros.cell import load_cell
+from smolvla_ros.ros.parameters import parameter_file
 from smolvla_ros.schema import ConfigError
 
 CONFIG_ERROR = 2
@@ -31,18 +34,24 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     Returns:
         0 after a signal, 2 for a ConfigError, 1 for any other failure.
     """
-    ending = threading.Event()
+    up, ending = threading.Event(), threading.Event()
+
+    def leave(*_: object) -> None:
+        if not up.is_set():
+            # Nothing can move yet, and a checkpoint takes long to load: launch would not
+            # wait. An exception here would make C++ modules abort in mid-import.
+            os._exit(0)
+        ending.set()
+
     node: Node | None = None
     failure: BaseException | None = None
     try:
-        # Launch forwards a Ctrl-C that the terminal has sent too: a second signal must
-        # find its handler from the first line on.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ending.set())
+        _on_signals(leave)
         rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
         node = make()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        up.set()
         # Shutting the context down under a spinning executor is a race inside rclpy: look
         # for the end between callbacks instead.
         while not ending.is_set() and getattr(node, "failure", None) is None:
@@ -50,7 +59,15 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
         executor.shutdown()
     except (ConfigError, Fatal) as error:
         failure = error
+    except Exception:
+        # ROS reads the parameters before our own checks can, and its words do not help.
+        failure = _wrong_cell(argv)
+        if failure is None:
+            raise
     finally:
+        # Launch forwards a Ctrl-C that the terminal has sent too. Ignored signals stay so
+        # while Python ends; of handlers it would go back to the default, which kills.
+        _on_signals(signal.SIG_IGN)
         if node is not None:
             failure = failure or getattr(node, "failure", None)
             close = getattr(node, "close", None)
@@ -63,3 +80,19 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     for line in str(failure).splitlines():
         print(f"error: {line}", file=sys.stderr, flush=True)
     return CONFIG_ERROR if isinstance(failure, ConfigError) else 1
+
+
+def _on_signals(action: Callable[..., None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
+
+
+def _wrong_cell(argv: list[str] | None) -> ConfigError | None:
+    """What a strict reading of the cell file finds, or None."""
+    path = parameter_file(argv)
+    try:
+        if path is not None:
+            load_cell(path)
+    except ConfigError as error:
+        return error
+    return None

@@ -171,7 +171,7 @@ class Gate:
         enabled = self.state in (State.HOLDING, State.FOLLOWING, State.SLOWED)
         if enabled and not self._disable_at_rest:
             return
-        if self.state is not State.DISABLED:
+        if self.state not in (State.DISABLED, State.WAITING):
             raise Refused("enable", f"the gate is {self.state.value}; it enables from disabled")
         cause = self._standing_cause(now)
         if cause:
