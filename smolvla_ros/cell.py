@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from smolvla_ros.robot import JointMap, JointUnit, RobotError, RobotModel
 from smolvla_ros.robot.joint_map import UNITS
 from smolvla_ros.safety.limits import JointLimit
 from smolvla_ros.safety.zones import Zone
-from smolvla_ros.schema import ConfigError, key, load, unflatten
+from smolvla_ros.schema import ConfigError, flatten, key, load, read_yaml, unflatten
 
 T = TypeVar("T")
 
@@ -166,32 +164,32 @@ def load_cell(path: str | Path) -> Cell:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the path of a cell's YAML")
-    try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+    document = read_yaml(path)
     if not isinstance(document, Mapping):
         raise ConfigError(f"{path}: is empty; see config/so101_tabletop.yaml for a whole cell")
+    sections: dict[str, dict[str, Any]] = {}
     shared: dict[str, Any] = {}
-    sections: dict[str, Any] = {}
     problems: list[str] = []
     for name, body in document.items():
         inner = body.get("ros__parameters") if isinstance(body, Mapping) else None
         if not isinstance(inner, Mapping) or len(body) != 1:
             problems.append(f"{path}: {name}: a section holds ros__parameters: and nothing else")
         elif name == "/**":
-            shared = dict(inner)
-        elif str(name).rsplit("/", 1)[-1] in SECTIONS:
-            sections[str(name).rsplit("/", 1)[-1]] = dict(inner)
+            # As in ROS, of two sections that set a key the later one counts.
+            shared |= flatten(inner)
+            sections = {section: values | shared for section, values in sections.items()}
+        elif (section := str(name).rsplit("/", 1)[-1]) in SECTIONS:
+            sections[section] = sections.get(section, shared) | flatten(inner)
         else:
             problems.append(
                 f"{path}: {name}: unknown section; known: /**, "
                 + ", ".join(f"/**/{s}" for s in SECTIONS)
             )
     built: dict[str, Any] = {}
-    for name, body in sections.items():
+    for name, values in sections.items():
+        problems += [f"{path}: {name}: {p}" for p in _not_for_ros(values)]
         try:
-            built[name] = load_section(name, shared | body, path)
+            built[name] = load_section(name, values, path)
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -205,7 +203,23 @@ def load_section(name: str, values: Mapping[str, Any], path: Path | None) -> Any
     Raises:
         ConfigError: every problem found, each line naming file, key, value and fix.
     """
-    return load(SECTIONS[name], unflatten(values), f"{path or 'parameters'}: {name}")
+    where = f"{path or 'parameters'}: {name}"
+    try:
+        nested = unflatten(values)
+    except ConfigError as error:
+        raise ConfigError([f"{where}: {p}" for p in error.problems]) from error
+    return load(SECTIONS[name], nested, where)
+
+
+def _not_for_ros(values: Mapping[str, Any]) -> list[str]:
+    """What YAML can say and ROS parameters cannot: rcl's reader names no key for it."""
+    problems = []
+    for name, value in values.items():
+        if value is None or value == [] or value == {}:
+            problems.append(f"{name}: is empty; give a value or leave the key out")
+        elif isinstance(value, list) and len({type(v) for v in value}) > 1:
+            problems.append(f"{name}: mixes kinds {value}; write all alike, 1.0 and not 1")
+    return problems
 
 
 def beside(path: Path | None, name: str) -> Path:

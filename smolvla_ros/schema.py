@@ -13,7 +13,10 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 T = TypeVar("T")
 
@@ -61,10 +64,47 @@ def load[T](cls: type[T], data: Any, where: str) -> T:
     return value
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one group; plain YAML drops the first."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for name in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+            if name.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {name.value!r} stands twice", name.start_mark
+                )
+            seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in a YAML file.
+
+    Raises:
+        ConfigError: it is no text, no YAML, or names a key twice.
+    """
+    try:
+        return yaml.load(path.read_text(), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``: the form in which ROS merges parameters."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """``{"a.b": 1}`` → ``{"a": {"b": 1}}``: ROS parameters are flat, the schema is not."""
     tree: dict[str, Any] = {}
-    for name, value in flat.items():
+    for name, value in sorted(flatten(flat).items()):  # a value comes before its group
         *parents, leaf = name.split(".")
         node = tree
         for part in parents:
@@ -82,6 +122,7 @@ def _build(cls: type, data: Any, path: str, problems: list[str]) -> Any:
             f"{', '.join(f.name for f in dataclasses.fields(cls))}"
         )
         return None
+    before = len(problems)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for name in data:
@@ -96,7 +137,7 @@ def _build(cls: type, data: Any, path: str, problems: list[str]) -> Any:
             values[name] = _convert(hints[name], data[name], where, field.metadata, problems)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             problems.append(f"{where}: missing; give it ({field.metadata.get('doc', '')})")
-    if problems:
+    if len(problems) > before:
         return None
     try:
         return cls(**values)

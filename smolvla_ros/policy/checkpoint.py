@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.utils.constants import ACTION, OBS_STATE
 
@@ -201,7 +201,9 @@ def _skipped_statistics(checkpoint: Checkpoint) -> list[str]:
             continue
         found: dict[str, Any] = {}
         for step in pipeline.steps:
-            found.update(getattr(step, "stats", None) or {})
+            # A step whose own norm_map says otherwise does not use its statistics.
+            if getattr(step, "norm_map", {}).get(FeatureType[kind]) == mapping[kind]:
+                found.update(step.stats or {})
         if not all(name in found.get(key, {}) for name in wanted):
             problems.append(
                 f"no statistics {' and '.join(wanted)} under {key!r}: LeRobot would skip the "

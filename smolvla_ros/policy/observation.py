@@ -75,7 +75,7 @@ class Streams:
     ):
         self._images = dict(images)
         self._state = state
-        self._instruction = instruction
+        self._instruction = instruction.strip()
         self._newest: dict[str, tuple[float, Any]] = {}
         self._lock = threading.Lock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,10 @@ def read_srdf(path: Path) -> Srdf:
         pose = states.setdefault(attribute(state, "name"), {})
         for joint in state.iter("joint"):
             try:
-                pose[attribute(joint, "name")] = float(attribute(joint, "value"))
+                value = float(attribute(joint, "value"))
+                if not math.isfinite(value):
+                    raise ValueError(f"joint {attribute(joint, 'name')} at {value}")
+                pose[attribute(joint, "name")] = value
             except ValueError as error:
                 raise ValueError(f"{path}: group_state {state.get('name')}: {error}") from error
     return Srdf(

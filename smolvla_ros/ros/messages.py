@@ -16,8 +16,9 @@ from smolvla_ros.chunk import ActionChunk
 
 _BRIDGE = CvBridge()
 
-ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "8UC3")
-"""Image encodings that have one meaning as a colour picture (8UC3 is read as bgr8)."""
+ENCODINGS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC3": 3}
+"""Image encodings that have one meaning as a colour picture (8UC3 is read as bgr8), with
+their bytes a pixel."""
 
 
 def seconds(stamp: TimeMsg | DurationMsg) -> float:
@@ -47,10 +48,20 @@ def image_to_rgb(message: Image) -> np.ndarray:
         raise ValueError(
             f"encoding {message.encoding!r} is no colour picture; supported: {', '.join(ENCODINGS)}"
         )
-    if len(message.data) != message.step * message.height or not message.data:
+    row = message.width * ENCODINGS[message.encoding]
+    if len(message.data) != message.step * message.height or not message.step >= row > 0:
         raise ValueError(
             f"{len(message.data)} bytes for {message.height} rows of {message.step} bytes "
             f"({message.width}x{message.height} {message.encoding})"
+        )
+    if message.step > row:  # cv_bridge reads padded rows as if nothing lay between them
+        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+        message = Image(
+            height=message.height,
+            width=message.width,
+            encoding=message.encoding,
+            step=row,
+            data=rows[:, :row].tobytes(),
         )
     try:
         if message.encoding == "8UC3":  # cv_bridge has no colour order for it; OpenCV's is BGR

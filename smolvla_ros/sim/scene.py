@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from smolvla_ros.schema import ConfigError, key, load
+from smolvla_ros.schema import ConfigError, key, load, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +89,4 @@ def load_scene(path: str | Path) -> Scene:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the path of a scene's YAML")
-    try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
-    return load(Scene, document, str(path))
+    return load(Scene, read_yaml(path), str(path))

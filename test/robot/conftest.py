@@ -1,0 +1,25 @@
+"""The shipped arm, and arms made up for one test."""
+
+from __future__ import annotations
+
+import pytest
+
+from smolvla_ros.robot import RobotModel
+from smolvla_ros.share import share
+
+
+@pytest.fixture(scope="session")
+def so101() -> RobotModel:
+    return RobotModel(share("urdf", "so101.urdf"), share("urdf", "so101.srdf"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write the inside of a <robot> to a file: ``write("a.urdf", body) -> path``."""
+
+    def to(name: str, body: str):
+        path = tmp_path / name
+        path.write_text(f'<robot name="r">{body}</robot>')
+        return path
+
+    return to
