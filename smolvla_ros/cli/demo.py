@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with nodes:
                 return _Demo(arguments, cell, robot, nodes, domain).run()
-        except NodeDied as error:
-            print(f"\nerror: {error}", file=sys.stderr)
-            return 1
-        except TimeoutError as error:
+        except (NodeDied, TimeoutError) as error:
             print(f"\nerror: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
@@ -88,6 +86,8 @@ def check_cell(path: Path) -> tuple[Cell, RobotModel]:
         raise ConfigError(
             [f"{path}: no section /**/{s}: a simulated cell needs it" for s in lacking]
         )
+    if not cell.vla.autostart:
+        raise ConfigError(f"{path}: vla.autostart: is False; the demo needs true")
     robot = load_robot(cell.safety_monitor.robot, cell.path)
     try:
         build_gate(robot, cell.safety_monitor)
@@ -116,6 +116,7 @@ class _Demo:
             if not success:
                 print(f"error: the gate refused to be enabled: {message}", file=sys.stderr)
                 return 1
+            self._wait(lambda: watcher.says("safety_monitor").startswith("holding"), 5.0, "holding")
             pictures = self._pictures(watcher, "start")
             print(f"gate enabled; instruction: {self._arguments.instruction!r}")
             began = watcher.now()
@@ -143,12 +144,16 @@ class _Demo:
         for what, is_up in signs.items():
             print(f"waiting for the {what} ...", end="", flush=True)
             began = time.monotonic()
-            while not is_up():
-                self._nodes.check()
-                if time.monotonic() > until:
-                    raise TimeoutError(f"the {what} is not up after {patience:g} s")
-                time.sleep(0.05)
+            self._wait(is_up, until - began, f"the {what}")
             print(f" up ({time.monotonic() - began:.1f} s)")
+
+    def _wait(self, condition: Callable[[], bool], patience: float, what: str) -> None:
+        until = time.monotonic() + patience
+        while not condition():
+            self._nodes.check()
+            if time.monotonic() > until:
+                raise TimeoutError(f"waited {patience:.0f} s in vain for {what}")
+            time.sleep(0.05)
 
     def _watch(self, watcher) -> None:
         until = time.monotonic() + self._arguments.duration

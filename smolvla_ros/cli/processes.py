@@ -51,7 +51,6 @@ def environment(domain: int) -> dict[str, str]:
     return os.environ | {
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
         # Mesa's software renderer would start a thread a core beside the policy's.
         "LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "1"),
         "PYTHONUNBUFFERED": "1",
