@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from smolvla_ros.robot import RobotModel
@@ -34,19 +35,7 @@ def build_gate(robot: RobotModel, config: MonitorConfig) -> Gate:
         problems += error.problems
     if problems or limits is None or clearance is None:
         raise ConfigError(problems)
-    settings = GateSettings(
-        dt=1.0 / config.rate,
-        command_timeout=config.command_timeout,
-        joint_state_timeout=config.joint_state_timeout,
-        max_command_age=config.max_command_age,
-        tracking_error=config.tracking_error,
-        tracking_error_hard=config.tracking_error_hard,
-        tracking_time=config.tracking_time,
-        future_tolerance=config.future_tolerance,
-        blend=config.blend,
-        settle=config.settle,
-        braking_ratio=config.braking_ratio,
-        recovery_ratio=config.recovery_ratio,
-        stop_heartbeat=config.stop_heartbeat,
-    )
+    # The rest of the section carries the settings' own names.
+    names = {f.name for f in fields(GateSettings)} - {"dt"}
+    settings = GateSettings(dt=1.0 / config.rate, **{n: getattr(config, n) for n in names})
     return Gate(limits, clearance, settings)
