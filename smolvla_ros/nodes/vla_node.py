@@ -185,27 +185,30 @@ class VlaNode(LifecycleNode):
             if not self._going.wait(timeout=0.1):
                 continue
             started = time.monotonic()
-            observation = self._streams.gather(self._now())
-            if isinstance(observation, list):
-                self._lacking = observation
-                self._closing.wait(0.02)
-                continue
-            self._lacking = []
             try:
-                chunk = self._engine.infer(observation)
+                wait = self._once()
                 self._error = ""
             except Exception as error:  # the process lives on and says why
                 self._error = f"inference failed: {error}"
                 self.get_logger().error(self._error, throttle_duration_sec=5.0)
-                self._closing.wait(self._config.period)
-                continue
-            self._latencies.add(self._now() - observation.stamp)
-            if self._going.is_set() and self._streams.instruction == observation.instruction:
-                self._publisher.publish(messages.chunk_to_trajectory(chunk))
-                self._chunks += 1
-            else:
-                self._dropped += 1
-            self._closing.wait(max(0.0, started + self._config.period - time.monotonic()))
+                wait = self._config.period
+            self._closing.wait(max(0.0, started + wait - time.monotonic()))
+
+    def _once(self) -> float:
+        """Gather, infer, publish; returns seconds from its start until the next time."""
+        observation = self._streams.gather(self._now())
+        if isinstance(observation, list):
+            self._lacking = observation
+            return 0.02
+        self._lacking = []
+        chunk = self._engine.infer(observation)
+        self._latencies.add(self._now() - observation.stamp)
+        if self._going.is_set() and self._streams.instruction == observation.instruction:
+            self._publisher.publish(messages.chunk_to_trajectory(chunk))
+            self._chunks += 1
+        else:
+            self._dropped += 1
+        return self._config.period
 
     def _status(self) -> Status:
         if self._engine is None:
