@@ -185,6 +185,7 @@ class Gate:
         self._commanded_at = -np.inf
         self._off_track_since = None
         self._on_track = True
+        self._disable_at_rest = False
         self.state = State.HOLDING
 
     def disable(self) -> None:
@@ -310,16 +311,31 @@ class Gate:
             why = f"no command for {age:.2f} s"
             return None, self._run_out(Verdict(Kind.HELD, "command_timeout", why))
         ratio, why = self._speed_ratio()
-        before = self._reference.at()
-        self._reference.advance(s.dt * ratio)
-        wanted = self._reference.at()
-        verdict = self._follow(wanted, (wanted - before) / s.dt, ratio, why)
+        wanted, rate, slower = self._next_setpoint(ratio)
+        verdict, capped = self._follow(wanted, rate, ratio)
+        if verdict.kind is not Kind.HELD and (slower or (capped and ratio < 1.0)):
+            verdict = Verdict(Kind.SLOWED, "speed_ratio", why)
         if self._reference.finished and not self._v.any():
             self._reference = None
             self.state = State.HOLDING
         else:
-            self.state = State.SLOWED if ratio < 1.0 else State.FOLLOWING
+            self.state = State.SLOWED if verdict.kind is Kind.SLOWED else State.FOLLOWING
         return wanted, verdict
+
+    def _next_setpoint(self, ratio: float) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Let the reference run one tick on: its set-point, the set-point's velocity, and
+        whether its clock had to run slower for the ratio of joint speeds. A motion that
+        keeps the ratio keeps its time."""
+        dt, reference = self.settings.dt, self._reference
+        before = reference.at()
+        reference.advance(dt)
+        wanted = reference.at()
+        over = float(np.max(np.abs(wanted - before) / (self.limits.velocity * dt)) / ratio)
+        if ratio == 1.0 or over <= 1.0:
+            return wanted, (wanted - before) / dt, False
+        reference.advance(dt / over - dt)
+        wanted = reference.at()
+        return wanted, (wanted - before) / dt, True
 
     def _speed_ratio(self) -> tuple[float, str]:
         ratio, zone = self.clearance.speed_ratio()
@@ -335,9 +351,11 @@ class Gate:
 
     def _run_out(self, verdict: Verdict) -> Verdict:
         """Follow the kept stop to rest, then stand."""
+        moved = bool(self._v.any())
         self._take_kept_stop()
         self._on_track = not self._v.any()
-        if self._v.any() or len(self._stop_rows):
+        # What leaves last is at rest: the row that ends a motion is still sent.
+        if self._v.any() or len(self._stop_rows) or (moved and self._disable_at_rest):
             self.state = State.BRAKING
         elif self._stop_reason:
             self.state = State.STOPPED
@@ -349,7 +367,9 @@ class Gate:
             self.state = State.HOLDING
         return verdict
 
-    def _follow(self, wanted, rate, ratio: float, why: str) -> Verdict:
+    def _follow(self, wanted: np.ndarray, rate: np.ndarray, ratio: float) -> tuple[Verdict, bool]:
+        """Take the set-point, or the nearest legal step. Also says whether it was the
+        joint speeds, times ``ratio``, that shaped it."""
         s, lim = self.settings, self.limits
         speed = lim.velocity * ratio
         exact = (wanted - self._q) / s.dt
@@ -361,26 +381,22 @@ class Gate:
             broken = "acceleration"
         self._on_track = False
         if not broken:
-            blocked = self._take(wanted, exact)
-            if blocked is None:
-                self._on_track = True
-                kind = Kind.SLOWED if ratio < 1.0 else Kind.PASSED
-                return Verdict(kind, "speed_ratio" if ratio < 1.0 else "", why)
             shaped = exact
+            blocked = self._take(wanted, exact)
+            self._on_track = blocked is None
         else:
             shaped = self._shape(wanted, rate, speed)
             blocked = self._take(self._q + shaped * s.dt, shaped)
-            if blocked is None:
-                if ratio < 1.0:
-                    return Verdict(Kind.SLOWED, "speed_ratio", why)
-                return Verdict(Kind.CLAMPED, broken)
+        capped = broken == "velocity"
+        if blocked is None:
+            return Verdict(Kind.CLAMPED, broken) if broken else Verdict(Kind.PASSED), capped
         # Not clear. Moving: half-way to braking. At rest: straight at the set-point, in a
         # smaller step, since shaping joint by joint may have bent it into the obstacle.
         for smaller in self._smaller(wanted, shaped, speed):
             if self._take(self._q + smaller * s.dt, smaller) is None:
-                return Verdict(Kind.CLAMPED, blocked.check, blocked.detail)
+                return Verdict(Kind.CLAMPED, blocked.check, blocked.detail), False
         self._take_kept_stop()
-        return Verdict(Kind.HELD, blocked.check, blocked.detail)
+        return Verdict(Kind.HELD, blocked.check, blocked.detail), False
 
     def _illegal(self, v: np.ndarray, speed: np.ndarray) -> str:
         """The first rule that a step at ``v`` breaks, or an empty text."""

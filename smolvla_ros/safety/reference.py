@@ -52,11 +52,19 @@ class Reference:
         self._settle = min(settle, 0.5 * float(command.times[-1] - command.times[0]))
         place, rate = self._path_time(self._start)
         self._gap = q - self._row(place)
-        slope = 0.0 if self._spline is None else self._spline(place, 1) * rate
-        self._gap_rate = v - slope
+        self._gap_rate = np.zeros_like(v)
         # A single set-point is a stream's: it is meant as it is, now.
         self._fade = 0.0
         if self._spline is not None:
+            self._gap_rate = v - self._spline(place, 1) * rate
+            self._fade = _fade_time(self._gap, self._gap_rate, velocity, acceleration, blend)
+            # A slope that the path does not keep up for the fade must not be faded out
+            # either: it would carry the arm away from the path, the opposite way.
+            later = self._row(self._path_time(self._start + self._fade)[0])
+            kept = v - (later - self._row(place)) / self._fade
+            least = acceleration * blend / 12.0  # what the shortest fade takes out anyway
+            brief = np.abs(self._gap_rate) > 2.0 * np.abs(kept) + least
+            self._gap_rate = np.where(brief, kept, self._gap_rate)
             self._fade = _fade_time(self._gap, self._gap_rate, velocity, acceleration, blend)
 
     def advance(self, seconds: float) -> None:
