@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from smolvla_ros.robot import JointMap, JointUnit, RobotError, RobotModel
 from smolvla_ros.robot.joint_map import UNITS
-from smolvla_ros.safety.limits import JointLimit
-from smolvla_ros.safety.zones import Zone
+from smolvla_ros.safety import Clearance, Gate, GateSettings, JointLimit, Zone, effective_limits
 from smolvla_ros.schema import ConfigError, flatten, key, load, read_yaml, unflatten
 
 T = TypeVar("T")
@@ -271,3 +270,29 @@ def load_joint_map(config: VlaConfig, robot: RobotModel, path: Path | None) -> J
         return JointMap(config.units(), robot.limits_by_name())
     except ValueError as error:
         raise ConfigError(f"{where}.joint_map: {error}") from error
+
+
+def load_gate(config: MonitorConfig, robot: RobotModel, path: Path | None) -> Gate:
+    """The gate of a cell.
+
+    Raises:
+        ConfigError: limits or zones that do not fit the robot.
+    """
+    problems: list[str] = []
+    limits = clearance = None
+    try:
+        given = config.limits
+        limits = effective_limits(robot, given.every_joint, given.joints, given.position_margin)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        clearance = Clearance(robot, config.zones, config.margin, config.slack)
+    except ConfigError as error:
+        problems += error.problems
+    if limits is None or clearance is None:
+        where = f"{path or 'parameters'}: safety_monitor"
+        raise ConfigError([f"{where}.{p}" for p in problems])
+    # The rest of the section carries the settings' own names.
+    names = {f.name for f in fields(GateSettings)} - {"dt"}
+    settings = GateSettings(dt=1.0 / config.rate, **{n: getattr(config, n) for n in names})
+    return Gate(limits, clearance, settings)

@@ -13,11 +13,11 @@ from smolvla_ros.cell import (
     SECTIONS,
     beside,
     load_cell,
+    load_gate,
     load_joint_map,
     load_robot,
     load_section,
 )
-from smolvla_ros.safety.build import build_gate
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
@@ -56,7 +56,7 @@ def bring_up(path: Path):
         cell,
         robot,
         load_joint_map(cell.vla, robot, path),
-        build_gate(robot, cell.safety_monitor),
+        load_gate(cell.safety_monitor, robot, path),
     )
 
 
@@ -327,8 +327,9 @@ def test_limits_and_zones_that_do_not_fit_the_arm_are_one_line(
 ) -> None:
     document = shipped()
     mutate(document)
-    (line,) = problems(save(document, tmp_path))  # the node puts file and section before it
-    assert line.startswith(f"{key_}: ")
+    path = save(document, tmp_path)
+    (line,) = problems(path)
+    assert line.startswith(f"{path}: safety_monitor.{key_}: ")
     assert value in line
     assert fix in line.split(";", 1)[1]
 
@@ -337,8 +338,8 @@ def test_an_acceleration_that_nobody_gave_is_asked_for_and_never_guessed(tmp_pat
     document = shipped()
     put(GATE, "limits/every_joint/acceleration", None)(document)
     lines = problems(save(document, tmp_path))
-    assert [line.split(": ")[0] for line in lines] == [
-        f"limits.joints.{name}.acceleration" for name in JOINTS if name != "gripper"
+    assert [line.split(": ")[1] for line in lines] == [
+        f"safety_monitor.limits.joints.{name}.acceleration" for name in JOINTS if name != "gripper"
     ]
     assert all("limits.every_joint.acceleration" in line for line in lines)
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from smolvla_ros.cell import Cell, load_cell, load_joint_map, load_robot
+from smolvla_ros.cell import Cell, load_cell, load_gate, load_joint_map, load_robot
 from smolvla_ros.cli.judge import Findings, judge
 from smolvla_ros.cli.processes import CellProcesses, NodeDied, private_domain
 from smolvla_ros.robot import RobotModel
-from smolvla_ros.safety.build import build_gate
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
@@ -89,10 +88,7 @@ def check_cell(path: Path) -> tuple[Cell, RobotModel]:
     if not cell.vla.autostart:
         raise ConfigError(f"{path}: vla.autostart: is False; the demo needs true")
     robot = load_robot(cell.safety_monitor.robot, cell.path)
-    try:
-        build_gate(robot, cell.safety_monitor)
-    except ConfigError as error:
-        raise ConfigError([f"{path}: safety_monitor.{p}" for p in error.problems]) from error
+    load_gate(cell.safety_monitor, robot, cell.path)
     load_joint_map(cell.vla, robot, cell.path)
     return cell, robot
 

@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
-from smolvla_ros.cell import load_robot
+from smolvla_ros.cell import load_gate, load_robot
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from smolvla_ros.ros.markers import zone_markers
@@ -27,8 +27,6 @@ from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.ros.timing import Durations
 from smolvla_ros.safety import Gate, Output, Refused, State, read_command
-from smolvla_ros.safety.build import build_gate
-from smolvla_ros.schema import ConfigError
 
 
 class SafetyMonitor(Node):
@@ -39,11 +37,7 @@ class SafetyMonitor(Node):
         self.failure: BaseException | None = None
         self._config, path = declare(self, "safety_monitor")
         robot = load_robot(self._config.robot, path)
-        try:
-            self._gate: Gate = build_gate(robot, self._config)
-        except ConfigError as error:
-            where = f"{path or 'parameters'}: safety_monitor"
-            raise ConfigError([f"{where}.{p}" for p in error.problems]) from error
+        self._gate: Gate = load_gate(self._config, robot, path)
         # Every call into the gate, and the publish that follows a tick, hold this lock:
         # once stop() has returned, nothing from before it can leave.
         self._lock = threading.Lock()

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smolvla_ros.cell import Cell, load_cell, load_robot
+from smolvla_ros.cell import Cell, load_cell, load_gate, load_robot
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.safety import Command, Gate, Output, read_command
-from smolvla_ros.safety.build import build_gate
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLETOP = ROOT / "config" / "so101_tabletop.yaml"
@@ -26,7 +25,7 @@ class Run:
 
     def __init__(self, start: np.ndarray | str = "ready"):
         cell, self.robot = tabletop()
-        self.gate: Gate = build_gate(self.robot, cell.safety_monitor)
+        self.gate: Gate = load_gate(cell.safety_monitor, self.robot, cell.path)
         self.dt = 1.0 / cell.safety_monitor.rate
         self.now = 100.0
         self.rows: list[np.ndarray] = []
