@@ -5,9 +5,7 @@ Callbacks fill mailboxes; one thread, on a steady clock, ticks the gate and publ
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import sys
 import threading
 import time
@@ -25,6 +23,7 @@ from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from smolvla_ros.ros.markers import zone_markers
 from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.run import Fatal, run
+from smolvla_ros.ros.scheduling import go_first
 from smolvla_ros.ros.timing import Durations
 from smolvla_ros.safety import Gate, Output, Refused, State, read_command
 
@@ -47,6 +46,7 @@ class SafetyMonitor(Node):
         self._output: Output | None = None
         self._periods, self._steps = Durations(), Durations()
         self._overruns = 0
+        self._scheduling = ""
         self._last_refusal = ""
         self._arm = self.create_publisher(JointTrajectory, "arm/joint_trajectory", qos.STREAM_OUT)
         self._markers = self.create_publisher(MarkerArray, "~/markers", qos.EVENT)
@@ -155,6 +155,7 @@ class SafetyMonitor(Node):
             gc.collect()
             gc.freeze()
             gc.disable()
+            self._scheduling = go_first()
             self._loop()
         except Exception as error:
             if not self._closing.is_set():
@@ -215,6 +216,7 @@ class SafetyMonitor(Node):
             "slack_m": self._config.slack,
             "ticks": self._steps.count,
             "overruns": self._overruns,
+            "scheduling": self._scheduling,
             "last_refusal": self._last_refusal,
         }
         counters = {"verdicts": gate.verdicts, "checks": gate.checks, "refused": gate.refusals}
@@ -231,9 +233,6 @@ def main() -> int:
     """Entry point of ``safety_monitor``."""
     # Callbacks and the tick share the interpreter: hand over quickly.
     sys.setswitchinterval(0.0005)
-    # Before a policy that shares the cores; needs a right that many users lack.
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
     return run(SafetyMonitor)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.run import run
+from smolvla_ros.ros.scheduling import go_last
 from smolvla_ros.ros.timing import Durations
 from smolvla_ros.schema import ConfigError
 
@@ -252,7 +252,7 @@ def make() -> VlaNode:
 
 def main() -> int:
     """Entry point of ``vla_node``."""
-    os.nice(5)  # where cores are shared, gate and arm go first
+    go_last()
     return run(make)
 
 
