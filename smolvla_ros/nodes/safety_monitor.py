@@ -26,6 +26,7 @@ from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.ros.scheduling import go_first
 from smolvla_ros.ros.timing import Durations
 from smolvla_ros.safety import Gate, Output, Refused, State, read_command
+from smolvla_ros.safety.rehearsal import rehearse
 
 
 class SafetyMonitor(Node):
@@ -36,6 +37,7 @@ class SafetyMonitor(Node):
         self.failure: BaseException | None = None
         self._config, path = declare(self, "safety_monitor")
         robot = load_robot(self._config.robot, path)
+        rehearse(load_gate(self._config, robot, path))
         self._gate: Gate = load_gate(self._config, robot, path)
         # Every call into the gate, and the publish that follows a tick, hold this lock:
         # once stop() has returned, nothing from before it can leave.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from oracle import Oracle
 
 from smolvla_ros.safety import Refused, State, read_command
+from smolvla_ros.safety.rehearsal import rehearse
 
 DT = 0.01
 PERIOD = 1 / 30
@@ -406,6 +407,18 @@ def test_disabling_brakes_first(oracle):
     sent = [o for o in run.outputs if o.positions is not None]
     assert not sent[-1].velocities.any(), "the last that a controller hears is at rest"
     assert not oracle.findings(run.stream)
+
+
+def test_a_rehearsal_leaves_a_second_gate_as_new():
+    rehearse(Run().gate)
+    run = Run()
+    assert run.ticks(1, measure=False).state is State.WAITING and not run.gate.verdicts
+
+
+def test_a_rehearsal_takes_the_path_of_real_motion():
+    gate = Run().gate
+    rehearse(gate)
+    assert gate.verdicts["passed"] or gate.verdicts["clamped"]
 
 
 def test_an_old_disable_does_not_outlive_a_stop():
