@@ -33,13 +33,3 @@ class ActionChunk:
             )
         if not self.dt > 0:
             raise ValueError(f"dt is {self.dt}; rows need a positive spacing in seconds")
-
-    @property
-    def duration(self) -> float:
-        """Seconds from the first row to the last."""
-        return (len(self.positions) - 1) * self.dt
-
-    def ordered(self, names: tuple[str, ...]) -> np.ndarray:
-        """The positions ``[N, len(names)]`` with the columns in the order of ``names``."""
-        index = [self.names.index(name) for name in names]
-        return self.positions[:, index]

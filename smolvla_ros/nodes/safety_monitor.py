@@ -44,7 +44,6 @@ class SafetyMonitor(Node):
         self._lock = threading.Lock()
         self._dt = 1.0 / self._config.rate
         self._joints = robot.names
-        self._inbox: JointTrajectory | None = None
         self._output: Output | None = None
         self._periods, self._steps = Durations(), Durations()
         self._overruns = 0
@@ -70,7 +69,15 @@ class SafetyMonitor(Node):
         self._ticker.start()
 
     def close(self) -> None:
-        """End the tick thread."""
+        """Bring the arm to rest, then end the tick thread: whoever ends the monitor in
+        mid-motion must not leave a set-point that still moves as the last one."""
+        with self._lock:
+            self._gate.stop("the monitor is ending")
+        until = time.monotonic() + 3.0
+        while self._gate.state is not State.STOPPED and self._ticker.is_alive():
+            if time.monotonic() > until:
+                break
+            time.sleep(self._dt)
         self._closing.set()
         self._ticker.join(timeout=2.0)
 

@@ -127,6 +127,23 @@ def test_a_silent_policy_leads_to_a_hold_at_full_rate(domain, tmp_path):
     assert 0.1 < rows[0][0] - start[0] < 0.3, "braked near the timeout, not at the end"
 
 
+def test_a_monitor_that_is_ended_in_motion_brakes_first(domain, tmp_path):
+    with running(domain, tmp_path, "sim", "safety_monitor") as (nodes, watcher):
+        made = publisher(watcher)
+        enable(watcher)
+        wait_until(lambda: watcher.recording.sent, 5, "holding")
+        start = sent(watcher)[-1]
+        t = np.arange(150) * PERIOD
+        publish(made, watcher, start + np.outer(0.3 * t, [1, 0, 0, 0, 0, 0]))
+        wait_until(lambda: sent(watcher)[-1][0] - start[0] > 0.1, 5, "moving")
+        monitor = nodes.processes.pop("safety_monitor")
+        monitor.send_signal(signal.SIGTERM)
+        assert monitor.wait(timeout=5) == 0
+        rows = sent(watcher)
+    assert np.array_equal(rows[-1], rows[-2]), "the last set-point is at rest"
+    assert not Oracle(TABLETOP).findings(rows, stops_every=25)
+
+
 def test_a_dead_stream_means_no_chunk_and_is_named(domain, tmp_path):
     with running(domain, tmp_path, "sim", "vla") as (nodes, watcher):
         wait_until(lambda: watcher.says("vla") == IDLE, 60, "policy up")

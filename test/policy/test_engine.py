@@ -52,7 +52,7 @@ def test_a_chunk_is_in_radians_by_joint_name_stamped_with_the_observation(cell, 
     assert chunk.names == tuple(config.joint_order)
     assert chunk.dt == pytest.approx(1 / 30)
     assert chunk.stamp == 12.5
-    q = chunk.ordered(robot.names)
+    q = chunk.positions[:, [chunk.names.index(n) for n in robot.names]]
     # Degrees would leave this range some fifty times over.
     assert (q >= 2 * robot.lower).all()
     assert (q <= 2 * robot.upper).all()

@@ -103,7 +103,7 @@ def test_a_chunk_as_a_trajectory_gives_the_gate_the_same_numbers() -> None:
     )
     np.testing.assert_array_equal(command.positions, positions[:, [2, 0, 1]])
     np.testing.assert_allclose(command.times, np.arange(50) / 30, atol=1e-9)
-    assert command.end == pytest.approx(1234.5 + chunk.duration)
+    assert command.end == pytest.approx(1234.5 + (len(chunk.positions) - 1) * chunk.dt)
 
 
 def test_a_set_point_is_one_point_ahead_of_its_stamp() -> None:
