@@ -100,7 +100,9 @@ def test_a_stop_becomes_a_file_that_names_when_and_why(tmp_path) -> None:
     recorder.write("tracking error/hard")
     (path,) = written(recorder)
     assert path.name == "stop_19700102T000000Z_tracking_error_hard.jsonl"
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"t": 5.0, "stop": True}]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"t": 5.0, "stop": True}
+    ]
     recorder.close()
     assert (recorder.written, recorder.problem) == (str(path), "")
     assert not list(path.parent.glob("*.part"))
