@@ -1,0 +1,491 @@
+"""Judges what left a gate: set-points, and nothing that the gate thinks of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from oracle.description import Description
+from oracle.limits import Bounds, bounds_of
+from oracle.scene import Scene
+from oracle.stops import families
+
+ROUNDING = 1e-6  # rad, rad/s, rad/s²
+DISTANCE = 2e-5  # m: two distance algorithms, the one that judges and the one that is judged
+MOVING = 1e-9  # rad/s
+
+
+@dataclass
+class Stream:
+    """What left a gate, and what was done to it.
+
+    Attributes:
+        names: the joints of the columns. t: ``[N]`` s, of each tick.
+        positions, velocities: ``[N, D]``; rows of NaN where nothing was commanded.
+        states: ``N`` words.
+        starts: row -> ``[D]`` where the arm was measured when that row's run of set-points
+            began; without an entry the row itself is the start.
+        changes: (row, oracle): what holds from that row on.
+        heard: (t, stamp) of every command whose content, time and source are right.
+        events: (t, what): stop, reset, enable, disable.
+        command_timeout: s; None: silence is not judged.
+    """
+
+    names: list[str]
+    t: list[float] = field(default_factory=list)
+    positions: list[np.ndarray] = field(default_factory=list)
+    velocities: list[np.ndarray] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    starts: dict[int, np.ndarray] = field(default_factory=dict)
+    changes: list[tuple[int, Oracle]] = field(default_factory=list)
+    heard: list[tuple[float, float]] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+    command_timeout: float | None = None
+
+    def add(self, t: float, positions, velocities, state: str) -> None:
+        """One tick's output."""
+        nothing = np.full(len(self.names), np.nan)
+        self.t.append(t)
+        self.positions.append(nothing if positions is None else np.array(positions, float))
+        self.velocities.append(nothing if velocities is None else np.array(velocities, float))
+        self.states.append(str(state))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A broken promise: which (I1 to I7), at which row, and the numbers."""
+
+    rule: str
+    row: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule} at row {self.row}: {self.text}"
+
+
+class Oracle:
+    """The promise of one cell, checked from outside."""
+
+    def __init__(self, cell: Path | str, section: str = "safety_monitor"):
+        """Read a cell file."""
+        cell = Path(cell)
+        keys: dict = {}
+        shared: dict = {}
+        for name, body in yaml.safe_load(cell.read_text()).items():
+            if name == "/**":
+                shared = body["ros__parameters"]
+            elif name.rsplit("/", 1)[-1] == section:
+                keys = body["ros__parameters"]
+        robot = keys.get("robot") or shared["robot"]
+        limits = keys["limits"]
+        self._set(
+            urdf=cell.parent / robot["urdf"],
+            srdf=cell.parent / robot["srdf"] if robot.get("srdf") else None,
+            limits=limits,
+            zones=keys.get("zones") or {},
+            rate=keys.get("rate", 100.0),
+            margin=keys["margin"],
+            slack=keys.get("slack", 0.001),
+            braking_ratio=keys.get("braking_ratio", 0.7),
+            moveit=cell.parent / limits["joint_limits"] if limits.get("joint_limits") else None,
+            package_dirs=[cell.parent / p for p in robot.get("package_dirs", [])],
+            base=cell.parent,
+        )
+
+    @classmethod
+    def of(cls, **parts) -> Oracle:
+        """From the pieces: urdf, srdf, limits, zones, rate, margin, slack, braking_ratio,
+        moveit (a joint_limits.yaml), package_dirs, base, attached."""
+        self = cls.__new__(cls)
+        self._set(**parts)
+        return self
+
+    def _set(self, *, urdf, limits, margin, srdf=None, zones=None, rate=100.0, slack=0.001,
+             braking_ratio=0.7, moveit=None, package_dirs=(), base=None, attached=()):  # fmt: skip
+        description = Description(urdf, package_dirs)
+        self.scene = Scene(description, srdf, zones or {}, margin, base, attached)
+        self.dt = 1.0 / rate
+        self.margin, self.slack, self.braking_ratio = margin, slack, braking_ratio
+        self._given, self._moveit = limits, moveit
+        self._take_bounds(bounds_of(self.scene.kinematics, limits, moveit))
+
+    def _take_bounds(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.lower, self.upper = bounds.lower, bounds.upper
+        self.velocity, self.acceleration, self.jerk = (
+            bounds.velocity, bounds.acceleration, bounds.jerk,
+        )  # fmt: skip
+
+    @property
+    def names(self) -> list[str]:
+        """The joints, in the order of the columns that this oracle judges."""
+        return self.scene.names
+
+    def changed(self, zones=None, margin=None, limits=None) -> Oracle:
+        """The same arm under other zones, another margin, or other limits."""
+        other = object.__new__(Oracle)
+        other.__dict__.update(self.__dict__)
+        if zones is not None or margin is not None:
+            other.scene = self.scene.changed(zones, margin)
+            other.margin = other.scene.margin
+        if limits is not None:
+            other._given = limits
+            other._take_bounds(bounds_of(other.scene.kinematics, limits, self._moveit))
+        return other
+
+    # -- one configuration --------------------------------------------------------------
+
+    def room(self, q) -> float:
+        """Metres of clearance beyond the margin at ``q``; negative: too near."""
+        return float(self.rooms(q).min(initial=0.3))
+
+    def rooms(self, q) -> np.ndarray:
+        """``[R]`` metres beyond its margin of every rule at ``q``."""
+        return self.scene.rooms(np.asarray(q, dtype=float)[None])[0]
+
+    # -- a stream -----------------------------------------------------------------------
+
+    def findings(self, stream, sweep: int = 4, stops_every: int = 3) -> list[Finding]:
+        """Everything in a stream that breaks the promise, at most one finding a rule and run.
+
+        Args:
+            stream: a :class:`Stream`, or rows ``[N, D]`` of which the first is a start at
+                rest. sweep: places looked at between two rows. stops_every: from every so
+                manieth moving row a stop is simulated.
+        """
+        if not isinstance(stream, Stream):
+            rows = np.asarray(stream, dtype=float)
+            stream = Stream(list(self.names), starts={0: rows[0]})
+            for k, row in enumerate(rows[1:]):
+                velocity = (row - rows[k]) / self.dt
+                stream.add(k * self.dt, row, velocity, "following")
+        return Judgement(self, stream, sweep, stops_every).findings
+
+
+class Judgement:
+    """One stream before one oracle."""
+
+    def __init__(self, oracle: Oracle, stream: Stream, sweep: int, stops_every: int):
+        self.stream, self.sweep, self.stops_every = stream, sweep, stops_every
+        self.dt, self._base = oracle.dt, oracle
+        self.findings: list[Finding] = []
+        self.steps = len(stream.t)
+        if not stream.t:
+            return
+        self.t = np.array(stream.t)
+        order = [stream.names.index(n) for n in oracle.names]
+        if sorted(stream.names) != sorted(oracle.names):
+            self._find("I1", 0, f"joints {stream.names} are not {oracle.names}")
+            return
+        self.order = order
+        self.rows = np.array(stream.positions)[:, order]
+        self.speeds = np.array(stream.velocities)[:, order]
+        self.on = ~np.isnan(self.rows).all(axis=1)
+        self._form()
+        if not self.findings:
+            self._silence()
+            self._latch()
+            edges = np.flatnonzero(np.diff(np.r_[False, self.on, False]))
+            for first, end in edges.reshape(-1, 2):
+                self._run(oracle, int(first), int(end))
+
+    def _find(self, rule: str, row: int, text: str) -> None:
+        self.findings.append(Finding(rule, int(row), text))
+
+    def _first(self, rule, bad, offset, values, what) -> bool:
+        """A finding for the first True of ``bad`` ``[N, D]``."""
+        if not bad.any():
+            return False
+        k, j = np.argwhere(bad)[0]
+        name = self.stream.names[self.order[j]]
+        self._find(rule, offset + k, f"{what} of {name}: {values[k, j]:.9g}")
+        return True
+
+    def _form(self) -> None:
+        for what, table in (("position", self.rows), ("velocity", self.speeds)):
+            bad = self.on[:, None] & ~np.isfinite(table)
+            self._first("I1", bad, 0, table, what)
+        late = np.flatnonzero(np.diff(self.t) <= 0)
+        if late.size:
+            self._find("I1", late[0] + 1, f"time goes from {self.t[late[0]]}")
+
+    # -- silence, stop, reset -----------------------------------------------------------
+
+    def _moving(self) -> np.ndarray:
+        """``[N]`` True where the set-point differs from the one before it."""
+        step = np.zeros(len(self.rows))
+        step[1:] = np.abs(np.diff(self.rows, axis=0)).max(axis=1)
+        return np.nan_to_num(step) > 1e-12
+
+    def _brake_time(self, oracle: Oracle) -> float:
+        b = oracle.bounds
+        brake = oracle.braking_ratio * b.acceleration
+        ramp = np.where(np.isfinite(b.jerk), 2.0 * b.acceleration / b.jerk, 0.0)
+        return float(np.max(b.velocity / brake + ramp)) + 5 * self.dt
+
+    def _silence(self) -> None:
+        """I6: no motion long after the last word. I7: none by what was said before enabling."""
+        s = self.stream
+        if s.command_timeout is None:
+            return
+        slowest = max(self._brake_time(o) for _, o in [*s.changes, (0, self._oracle_at(0))])
+        moving = self._moving() | (np.nan_to_num(np.abs(self.speeds)).max(axis=1) > MOVING)
+        enables = np.array([-np.inf] + [t for t, what in s.events if what == "enable"])
+        heard = np.array([t for t, _ in s.heard])
+        stamps = np.array([x for _, x in s.heard])
+        for k in np.flatnonzero(moving):
+            t = self.t[k]
+            begun = enables[enables <= t].max()
+            ours = heard[(heard <= t) & (heard >= begun) & (stamps >= begun - 1e-9)]
+            if not ours.size:
+                self._find("I7", k, "moves, and no command was observed since it was enabled")
+                return
+            if t - ours.max() > s.command_timeout + slowest:
+                self._find("I6", k, f"moves {t - ours.max():.2f} s after the last command")
+                return
+
+    def _oracle_at(self, row: int) -> Oracle:
+        found = [o for k, o in self.stream.changes if k <= row]
+        return found[-1] if found else self._base
+
+    def _latch(self) -> None:
+        """I7: what is stopped stands, and leaves only by a reset and an enable."""
+        s = self.stream
+        moving = self._moving()
+        events = sorted(s.events)
+        for k in range(1, len(self.t)):
+            if s.states[k - 1] != "stopped":
+                continue
+            since = {w for t, w in events if self.t[k - 1] < t <= self.t[k]}
+            if s.states[k] == "stopped":
+                if self.on[k] and self.on[k - 1] and moving[k]:
+                    self._find("I7", k, "moves while it is stopped")
+                    return
+            elif "reset" not in since:
+                self._find("I7", k, f"from stopped to {s.states[k]} without a reset")
+                return
+            elif self.on[k] and "enable" not in since:
+                self._find("I7", k, "commands after a reset without an enable")
+                return
+
+    # -- limits and clearance -----------------------------------------------------------
+
+    def _run(self, oracle: Oracle, first: int, end: int) -> None:
+        """One run of set-points: from a start at rest to its end."""
+        start = self.stream.starts.get(first)
+        start = self.rows[first] if start is None else np.asarray(start)[self.order]
+        rows = np.vstack([start, self.rows[first:end]])
+        v = np.vstack([np.zeros(rows.shape[1]), np.diff(rows, axis=0) / self.dt])
+        a = np.vstack([np.zeros(rows.shape[1]), np.diff(v, axis=0) / self.dt])
+        j = np.vstack([np.zeros(rows.shape[1]), np.diff(a, axis=0) / self.dt])
+        said = self.speeds[first:end]
+        off = np.abs(said - v[1:]) > oracle.bounds.acceleration * self.dt + ROUNDING
+        self._first("I3", off, first, said, "velocity that does not belong to the positions")
+        changes = [(k, o) for k, o in self.stream.changes if first < k < end]
+        before = [o for k, o in self.stream.changes if k <= first]
+        pieces = [(first, before[-1] if before else oracle), *changes]
+        ends = [k for k, _ in changes] + [end]
+        kept: Oracle | None = None
+        for (begin, rule), stop in zip(pieces, ends, strict=True):
+            i, n = begin - first, stop - first  # rows[i] is the last one before this piece
+            piece = Piece(rule, kept, rows[i : n + 1], v[i : n + 1], a[i : n + 1],
+                          j[i : n + 1], self.sweep, self.stops_every)  # fmt: skip
+            for what, row, text in piece.findings():
+                self._find(what, begin + row - 1, text)
+            kept = rule
+
+
+class Piece:
+    """Consecutive set-points under the same rules. Row 0 is where they begin."""
+
+    def __init__(self, oracle, before, rows, v, a, j, sweep, stops_every):
+        self.o, self.before, self.rows, self.v, self.a, self.j = oracle, before, rows, v, a, j
+        self.sweep, self.stops_every = sweep, stops_every
+        self.dt = oracle.dt
+        self.names = oracle.names
+
+    def findings(self):
+        """(rule, row, text) of everything found."""
+        out = [*self._limits(), *self._positions()]
+        return out or [*self._clearances()]
+
+    def _limits(self):
+        b, old = self.o.bounds, self.before.bounds if self.before else self.o.bounds
+        moving = np.abs(self.v).max(axis=1) > MOVING
+        # Tighter limits meet an arm in motion: until it has braked, what held before holds.
+        grace = np.zeros(len(self.rows), dtype=bool)
+        if self.before is not None and moving[0]:
+            need = np.abs(self.v[0]) / (self.o.braking_ratio * b.acceleration) / self.dt
+            grace[: int(need.max()) + 5] = True
+        room = {"velocity": 2e-15 / self.dt, "acceleration": 4e-15 / self.dt**2,
+                "jerk": 8e-15 / self.dt**3}  # fmt: skip
+        for what, values, new, was in (
+            ("velocity", self.v, b.velocity, old.velocity),
+            ("acceleration", self.a, b.acceleration, old.acceleration),
+            ("jerk", self.j, b.jerk, old.jerk),
+        ):
+            bound = np.where(grace[:, None], np.maximum(new, was), new)
+            bound = bound * (1 + ROUNDING) + ROUNDING + 100 * room[what]
+            bad = np.abs(values) > bound
+            bad[0] = False
+            if bad.any():
+                k, i = np.argwhere(bad)[0]
+                yield ("I3", k, f"{what} of {self.names[i]}: {values[k, i]:.9g}, at most "
+                                f"{new[i]:.9g}")  # fmt: skip
+
+    def _excess(self, q):
+        b = self.o.bounds
+        return np.maximum(np.maximum(b.lower - q, q - b.upper), 0.0)
+
+    def _positions(self):
+        over = self._excess(self.rows)
+        if not (over > ROUNDING).any():
+            return
+        level = over[0].copy()
+        if self.before is not None:  # it may need its stopping distance
+            ends = [self._excess(path[-1]) for path in self._all_stops(0)]
+            level = np.maximum(level, np.min(ends, axis=0)) if ends else level
+        rested = np.abs(self.v[0]) <= MOVING
+        for k in range(1, len(self.rows)):
+            bad = over[k] > np.maximum(level, 0.0) + ROUNDING
+            if bad.any():
+                i = int(np.argmax(bad))
+                yield "I2", k, f"position of {self.names[i]}: {self.rows[k, i]:.9g}"
+                return
+            rested |= over[k] <= over[k - 1]
+            level = np.where(rested, np.minimum(level, over[k]), level)
+
+    def _all_stops(self, k):
+        """``[S, D]`` each: the ways to rest from row ``k``."""
+        q, v, a = self.rows[k : k + 1], self.v[k : k + 1], self.a[k : k + 1]
+        return [stop(q, v, a)[0] for stop in families(self.o.bounds, self.o.braking_ratio, self.dt)]
+
+    def _clearances(self):
+        scene, o = self.o.scene, self.o
+        margin = np.array([r.margin for r in scene.rules])
+        if not len(margin):
+            yield from self._stops(None)
+            return
+        give = o.slack + DISTANCE
+        moved = np.flatnonzero(np.abs(np.diff(self.rows, axis=0)).max(axis=1) > 1e-12)
+        s = np.arange(1, self.sweep + 1) / self.sweep
+        steps = self.rows[moved + 1] - self.rows[moved]
+        q = (self.rows[moved][:, None] + s[None, :, None] * steps[:, None]).reshape(
+            -1, self.rows.shape[1]
+        )
+        at = np.repeat(moved + 1, self.sweep)  # the row each belongs to
+        start = self._levels(margin)
+        levels = np.broadcast_to(start, (len(self.rows), len(margin)))
+        near = np.flatnonzero(start < margin)
+        if near.size:
+            levels = levels.copy()
+            self._recover(scene, near, margin, levels)
+        rows, rules, d = scene.below(q, margin - give)
+        lack = levels[at[rows] - 1, rules] - give - d
+        # Depth is where two algorithms differ most.
+        lack -= np.where(d < 0, 0.02 * np.abs(d), 0.0)
+        if rows.size and lack.max() > 0:
+            worst = rows[np.flatnonzero(lack > 0)].min()
+            which = np.flatnonzero((rows == worst) & (lack > 0))
+            k = which[int(np.argmax(lack[which]))]
+            rule = scene.rules[rules[k]]
+            yield ("I4", at[worst], f"{rule.check} {rule.name}: {d[k] * 1e3:.2f} mm, at least "
+                   f"{levels[at[worst] - 1, rules[k]] * 1e3:.2f} mm less the slack")  # fmt: skip
+            return
+        yield from self._slow()
+        yield from self._stops(levels)
+
+    def _levels(self, margin):
+        """What each clearance may not fall under, from row 0 on."""
+        scene = self.o.scene
+        level = margin.copy()
+        _, rules, d = scene.below(self.rows[:1], margin)
+        level[rules] = d
+        if self.before is not None and np.abs(self.v[0]).max() > MOVING:
+            # Something came into the way of an arm in motion. The best that it can do is the
+            # stop that stays clearest.
+            best = None
+            for path in self._all_stops(0):
+                _, rules, d = scene.below(path, margin)
+                low = margin.copy()
+                np.minimum.at(low, rules, d)
+                if best is None or (low - margin).min() > (best - margin).min():
+                    best = low
+            level = np.minimum(level, best)
+        return level
+
+    def _recover(self, scene, near, margin, levels):
+        """A clearance that began too small may grow, and not fall again."""
+        rows, rules, d = scene.below(self.rows, margin, near)
+        table = np.broadcast_to(margin, (len(self.rows), len(margin))).copy()
+        table[rows, rules] = d
+        moving = np.abs(self.v).max(axis=1) > MOVING
+        braked = 0
+        if self.before is not None and moving[0]:
+            still = np.flatnonzero(~moving)
+            need = np.abs(self.v[0]) / (self.o.braking_ratio * self.o.bounds.acceleration)
+            braked = int(np.max(need) / self.dt) + 3
+            braked = min(braked, still[0] if still.size else len(moving))
+        grown = np.maximum.accumulate(table[braked:, near], axis=0)
+        levels[braked:, near] = np.minimum(np.maximum(grown, levels[0, near]), margin[near])
+
+    def _slow(self):
+        """In a slow zone the joint speeds fall to its share, as fast as braking goes."""
+        o = self.o
+        ratios = {
+            n: z["speed_ratio"]
+            for n, z in o.scene.zones.items()
+            if z["kind"] == "slow" and z.get("speed_ratio")
+        }
+        share = np.abs(self.v / o.bounds.velocity).max(axis=1)
+        fast = share > min(ratios.values(), default=np.inf) + ROUNDING
+        if not fast.any():
+            return
+        for name, touched in o.scene.slow_touched(self.rows).items():
+            if name not in ratios:
+                continue
+            need = (
+                (1 - ratios[name]) * o.bounds.velocity / (o.braking_ratio * o.bounds.acceleration)
+            )
+            ticks = int(np.ceil(need.max() / self.dt)) + 3
+            run = 0
+            for k in range(len(self.rows)):
+                run = run + 1 if touched[k] else 0
+                if run > ticks and share[k] > ratios[name] + ROUNDING:
+                    yield ("I4", k, f"slow zone {name}: {share[k]:.3f} of the joint speeds, at "
+                           f"most {ratios[name]}")  # fmt: skip
+                    return
+
+    def _stops(self, levels):
+        """I5: from every set-point there is a way to rest."""
+        o, scene = self.o, self.o.scene
+        moving = np.flatnonzero(np.abs(self.v).max(axis=1) > MOVING)
+        moving = moving[moving > 0]
+        left = moving[:: self.stops_every]
+        if self.before is not None:  # not where something new stands in every way
+            left = left[left > self._grace()]
+        give = o.slack + DISTANCE
+        margin = np.array([r.margin for r in scene.rules])
+        for stop in families(o.bounds, o.braking_ratio, self.dt):
+            if not left.size:
+                return
+            paths = stop(self.rows[left], self.v[left], self.a[left])
+            bad = (self._excess(paths[:, -1]) > self._excess(self.rows[left]) + ROUNDING).any(
+                axis=1
+            )
+            if len(margin):
+                n = paths.shape[1]
+                rows, rules, d = scene.below(paths.reshape(-1, paths.shape[2]), margin - give)
+                at = left[rows // n]
+                lack = levels[at, rules] - give - d - np.where(d < 0, 0.02 * np.abs(d), 0.0)
+                bad[rows[lack > 0] // n] = True
+            left = left[bad]
+        if left.size:
+            yield "I5", left[0], "no stop from here stays inside the limits and clear"
+
+    def _grace(self) -> int:
+        need = np.abs(self.v[0]) / (self.o.braking_ratio * self.o.bounds.acceleration)
+        return int(np.max(need) / self.dt) + 3
