@@ -19,6 +19,7 @@ import importlib.metadata
 import math
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -88,7 +89,64 @@ IMAGE_TOKENS = {  # SmolVLMProcessor asks its tokenizer for these by name
 }
 
 
-def make_vlm(folder: Path) -> None:
+@dataclass(frozen=True)
+class Size:
+    """How large a SmolVLA is.
+
+    ``vision``, ``text``: widths as SmolVLMConfig names them. ``pixels`` an image is scaled to,
+    ``scale_factor`` patches (a side) that become one token, ``layers`` of the language model
+    that SmolVLA keeps, ``padding`` of state and action. ``vocabulary`` of the language model;
+    None: the tokenizer's own.
+    """
+
+    vision: dict[str, int]
+    text: dict[str, int]
+    pixels: int
+    scale_factor: int
+    layers: int
+    padding: int
+    vocabulary: int | None = None
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens a camera."""
+        return (self.pixels // 16 // self.scale_factor) ** 2
+
+
+SMALL = Size(
+    vision={
+        "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
+        "num_attention_heads": 3,
+    },
+    text={
+        "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
+        "num_attention_heads": 3, "num_key_value_heads": 1,
+    },
+    pixels=128,
+    scale_factor=2,  # 8 x 8 patches become 4 x 4 = 16 tokens a camera
+    layers=4,
+    # 8, not 32: padded action entries start as noise and no loss ever holds them, so few is
+    # better; not 6, so that the padding every other SmolVLA checkpoint has is there as well.
+    padding=8,
+)  # fmt: skip
+FULL = Size(  # SmolVLM2-500M, as lerobot/smolvla_base has it: 450 million parameters
+    vision={
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+    },
+    text={
+        "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 16,
+        "num_attention_heads": 15, "num_key_value_heads": 5,
+    },
+    pixels=512,
+    scale_factor=4,
+    layers=16,
+    padding=32,
+    vocabulary=49280,
+)  # fmt: skip
+
+
+def make_vlm(folder: Path, size: Size = SMALL) -> None:
     """Write the VLM's config, a byte-level BPE tokenizer and the processor (no weights)."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -109,12 +167,12 @@ def make_vlm(folder: Path) -> None:
         extra_special_tokens=IMAGE_TOKENS,
         **TOKENS,
     )
-    size = {"longest_edge": 128}
+    edge = {"longest_edge": size.pixels}
     SmolVLMProcessor(
-        image_processor=SmolVLMImageProcessor(size=size, max_image_size=size),
-        video_processor=SmolVLMVideoProcessor(size=size, max_image_size=size),
+        image_processor=SmolVLMImageProcessor(size=edge, max_image_size=edge),
+        video_processor=SmolVLMVideoProcessor(size=edge, max_image_size=edge),
         tokenizer=tokenizer,
-        image_seq_len=16,
+        image_seq_len=size.image_tokens,
     ).save_pretrained(folder)
     ids = {
         f"{k}_id": tokenizer.convert_tokens_to_ids(TOKENS[k])
@@ -123,24 +181,13 @@ def make_vlm(folder: Path) -> None:
     SmolVLMConfig(
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKENS["image_token"]),
         pad_token_id=ids["pad_token_id"],
-        scale_factor=2,  # 8 x 8 patches become 4 x 4 = 16 tokens a camera
+        scale_factor=size.scale_factor,
         tie_word_embeddings=False,  # SmolVLA looks for an lm_head of its own
-        vision_config={
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "image_size": 128,
-            "patch_size": 16,
-        },
+        vision_config={**size.vision, "image_size": size.pixels, "patch_size": 16},
         text_config={
             "model_type": "llama",
-            "vocab_size": len(tokenizer),
-            "hidden_size": 192,
-            "intermediate_size": 512,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 3,
-            "num_key_value_heads": 1,
+            "vocab_size": size.vocabulary or len(tokenizer),
+            **size.text,
             "head_dim": 64,
             "max_position_embeddings": 512,
             "rms_norm_eps": 1e-5,
@@ -149,7 +196,7 @@ def make_vlm(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def make_policy(vlm: Path, seed: int):
+def make_policy(vlm: Path, seed: int, size: Size = SMALL):
     """Return a policy with seeded random weights and its pre- and post-processor."""
     image = PolicyFeature(type=FeatureType.VISUAL, shape=IMAGE)
     config = SmolVLAConfig(
@@ -165,17 +212,15 @@ def make_policy(vlm: Path, seed: int):
         load_vlm_weights=False,
         freeze_vision_encoder=False,
         train_expert_only=False,
-        num_vlm_layers=4,
+        num_vlm_layers=size.layers,
         expert_width_multiplier=0.75,
-        resize_imgs_with_padding=(128, 128),
+        resize_imgs_with_padding=(size.pixels, size.pixels),
         chunk_size=50,
         n_action_steps=50,
         num_steps=10,
         tokenizer_max_length=48,
-        # 8, not 32: padded action entries start as noise and no loss ever holds them, so few is
-        # better; not 6, so that the padding every other SmolVLA checkpoint has is there as well.
-        max_state_dim=8,
-        max_action_dim=8,
+        max_state_dim=size.padding,
+        max_action_dim=size.padding,
         rtc_config=None,
     )
     torch.manual_seed(seed)
