@@ -11,7 +11,7 @@ import yaml
 from oracle.description import Description
 from oracle.limits import Bounds, bounds_of
 from oracle.scene import Scene
-from oracle.stops import families
+from oracle.stops import PLANNED, families
 
 ROUNDING = 1e-6  # rad, rad/s, rad/s²
 DISTANCE = 2e-5  # m: two distance algorithms, the one that judges and the one that is judged
@@ -176,11 +176,10 @@ class Judgement:
         if not stream.t:
             return
         self.t = np.array(stream.t)
-        order = [stream.names.index(n) for n in oracle.names]
         if sorted(stream.names) != sorted(oracle.names):
             self._find("I1", 0, f"joints {stream.names} are not {oracle.names}")
             return
-        self.order = order
+        self.order = order = [stream.names.index(n) for n in oracle.names]
         self.rows = np.array(stream.positions)[:, order]
         self.speeds = np.array(stream.velocities)[:, order]
         self.on = ~np.isnan(self.rows).all(axis=1)
@@ -346,8 +345,8 @@ class Piece:
             return
         level = over[0].copy()
         if self.before is not None:  # it may need its stopping distance
-            ends = [self._excess(path[-1]) for path in self._all_stops(0)]
-            level = np.maximum(level, np.min(ends, axis=0)) if ends else level
+            ends = [self._excess(path[-1]) for path in self._all_stops(0)[:PLANNED]]
+            level = np.maximum(level, np.max(ends, axis=0))
         rested = np.abs(self.v[0]) <= MOVING
         for k in range(1, len(self.rows)):
             bad = over[k] > np.maximum(level, 0.0) + ROUNDING
@@ -405,16 +404,10 @@ class Piece:
         _, rules, d = scene.below(self.rows[:1], margin)
         level[rules] = d
         if self.before is not None and np.abs(self.v[0]).max() > MOVING:
-            # Something came into the way of an arm in motion. The best that it can do is the
-            # stop that stays clearest.
-            best = None
-            for path in self._all_stops(0):
+            # Something came into the way of an arm in motion: all that it can do is stop.
+            for path in self._all_stops(0)[:PLANNED]:
                 _, rules, d = scene.below(path, margin)
-                low = margin.copy()
-                np.minimum.at(low, rules, d)
-                if best is None or (low - margin).min() > (best - margin).min():
-                    best = low
-            level = np.minimum(level, best)
+                np.minimum.at(level, rules, d)
         return level
 
     def _recover(self, scene, near, margin, levels):

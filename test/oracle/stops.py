@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 SAMPLES = 10
+PLANNED = 2  # of the families, these keep braking authority in reserve
 
 
 def _together(q, v, a, bounds, ratio, dt):
