@@ -8,35 +8,10 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from arms import CHAIN, LIMIT, joint
 
 from smolvla_ros.robot import RobotError, RobotModel
 from smolvla_ros.share import share
-
-LIMIT = '<limit lower="-1" upper="1" velocity="2" effort="3"/>'
-SHAPE = '<collision><geometry><box size="0.1 0.1 0.1"/></geometry></collision>'
-MASS = (
-    '<inertial><mass value="1"/>'
-    '<inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>'
-)
-
-
-def link(name: str, inside: str = SHAPE) -> str:
-    return f'<link name="{name}">{inside}</link>'
-
-
-def joint(name: str, parent: str, child: str, kind: str = "revolute", inside: str = LIMIT) -> str:
-    return (
-        f'<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/>'
-        f'<origin xyz="0.5 0 0"/><axis xyz="0 0 1"/>{inside}</joint>'
-    )
-
-
-CHAIN = (
-    "".join(link(n) for n in "abcd")
-    + joint("ab", "a", "b")
-    + joint("bc", "b", "c")
-    + joint("cd", "c", "d")
-)
 
 
 # Computed with pinocchio from The Robot Studio's SO-ARM100, Simulation/SO101/
@@ -155,61 +130,6 @@ def test_a_pose_spread_over_two_groups_is_one_pose(write) -> None:
     np.testing.assert_array_equal(
         RobotModel(write("a.urdf", CHAIN), srdf).pose("p"), [0.1, -0.2, 0.3]
     )
-
-
-TWO = link("a") + link("b")
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (TWO + joint("j", "a", "b", inside=LIMIT + '<mimic joint="j"/>'), "joint j: mimic"),
-        (
-            link("a") + link("b", MASS) + joint("j", "a", "b"),
-            "link b has a body but no <collision>",
-        ),
-        (
-            link("a", "<visual><geometry><sphere radius='1'/></geometry></visual>")
-            + link("b")
-            + joint("j", "a", "b"),
-            "link a has a body but no <collision>",
-        ),
-        (
-            TWO + joint("j", "a", "b", inside='<limit velocity="2" effort="3"/>'),
-            "joint j: no <limit lower upper>",
-        ),
-        (
-            TWO + joint("j", "a", "b", inside='<limit upper="1" velocity="2" effort="3"/>'),
-            "joint j: no <limit lower upper>",
-        ),
-        (
-            TWO + joint("j", "a", "b", inside=LIMIT.replace('"-1"', '"1"')),
-            "joint j: lower 1 is not below upper 1",
-        ),
-        (TWO + joint("j", "a", "b", inside=""), "not a usable URDF"),
-        (TWO + joint("j", "a", "b", "floating", ""), "joint j: has 6 degrees of freedom"),
-        (TWO + joint("j", "a", "b", "planar", ""), "joint j: has 3 degrees of freedom"),
-        (TWO + joint("j", "a", "b", "fixed", ""), "no movable joint"),
-        (TWO + joint("j", "a", "z"), "not a usable URDF"),
-        (TWO, "not a usable URDF"),
-        (
-            link("a", '<collision><geometry><mesh filename="no.stl"/></geometry></collision>')
-            + link("b")
-            + joint("j", "a", "b"),
-            "not a usable URDF",
-        ),
-        ("<link", "not a usable URDF"),
-        ("", "not a usable URDF"),
-    ],
-)
-def test_a_description_that_a_gate_cannot_use_is_refused_by_file_and_name(
-    write, body, says
-) -> None:
-    path = write("a.urdf", body)
-    with pytest.raises(RobotError) as caught:
-        RobotModel(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

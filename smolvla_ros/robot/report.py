@@ -1,0 +1,72 @@
+"""What a person should know of a description before trusting a gate to it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smolvla_ros.robot.sampling import sample_contacts
+
+if TYPE_CHECKING:
+    from smolvla_ros.robot.model import Geometry, RobotModel
+
+_MANY = 3  # joints; fewer may well be alike
+
+
+def report(robot: RobotModel, samples: int, seed: int) -> list[str]:
+    """See :meth:`RobotModel.report`."""
+    lines = [f"link {name}: {_source(robot, name)}" for name in robot.links]
+    lines.append(f"{len(robot.self_collision_pairs())} pairs of shapes checked for self-collision")
+    lines += hidden_contacts(robot, samples, seed)
+    lines += placeholders(robot)
+    return lines + robot.notes
+
+
+def hidden_contacts(robot: RobotModel, samples: int, seed: int) -> list[str]:
+    """Pairs that the SRDF takes out of the check, are not adjacent, and do touch."""
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations([g for g in robot.geometries if not g.attachment], 2)
+        if robot.carrier(a) != robot.carrier(b)
+        and robot.srdf.allows_contact(a.link, b.link)
+        and not robot.adjacent(a.link, b.link)
+    ]
+    return [
+        f"SRDF lets {a} and {b} touch, and they do: in {contact.share:.1%} of {samples} samples, "
+        f"up to {-contact.nearest * 1e3:.0f} mm deep; they are not joined: check that entry"
+        for (a, b), contact in sample_contacts(robot, pairs, samples, seed).items()
+        if contact.share > 0
+    ]
+
+
+def placeholders(robot: RobotModel) -> list[str]:
+    """Limits that are the same on every joint: somebody may have filled them in."""
+    lines = []
+    for attribute, unit in (("velocity", "rad/s (m/s)"), ("effort", "Nm (N)")):
+        values = getattr(robot, attribute)
+        if robot.dof >= _MANY and np.isfinite(values[0]) and (values == values[0]).all():
+            lines.append(
+                f"{attribute} limit of every joint is {values[0]:g} {unit}: check that it is "
+                "no placeholder"
+            )
+    return lines
+
+
+def _source(robot: RobotModel, link: str) -> str:
+    shapes = [g for g in robot.geometries if g.link == link]
+    return ", ".join(_describe(robot, g) for g in shapes) or "none"
+
+
+def _describe(robot: RobotModel, geometry: Geometry) -> str:
+    if geometry.attachment:
+        return f"attachment {geometry.name}"
+    hull = robot.hulls.get(geometry.name)
+    if hull is None:
+        solid = robot.geometry.geometryObjects[geometry.index].geometry
+        return f"primitive ({type(solid).__name__.lower()})"
+    size = " x ".join(f"{s:.3g}" for s in np.ptp(hull.vertices, axis=0))
+    ratio = hull.volume_ratio()
+    volume = "of a mesh that is not closed" if ratio is None else f"{ratio:.2f} x the mesh's volume"
+    return f"mesh hull ({len(hull.vertices)} vertices, {size} m, {volume})"
