@@ -10,27 +10,29 @@ far away costs nothing until the arm could have come near.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pinocchio as pin
 
 from smolvla_ros.robot import RobotModel
+from smolvla_ros.safety.obstacles import Obstacle, check_obstacles
+from smolvla_ros.safety.pairs import Pair, Row, arm_rows, obstacle_rows
+from smolvla_ros.safety.scene import Scene
+from smolvla_ros.safety.speed import FREE, Factor, SpeedZones, closing
 from smolvla_ros.safety.zones import Zone, check_zones
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two shapes whose distance matters.
+class Closest:
+    """A pair, its clearance in metres (negative: overlap), and the nearest points ``[3]`` of
+    its two shapes in the root frame."""
 
-    ``name`` is for people (``link ~ link`` or ``link ~ zone``), ``check`` the counter's
-    word (``self_collision``, ``keep_out``, ``keep_in``, ``slow``), ``margin`` in metres.
-    """
-
-    name: str
-    check: str
-    margin: float
-    zone: str = ""
+    pair: Pair
+    distance: float
+    a: np.ndarray
+    b: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,21 @@ class Blocked:
 
 
 class Clearance:
-    """Clearances of one arm against itself and its zones, carried along its motion.
+    """Clearances of one arm against itself, its zones and obstacles, carried along its motion.
 
     Not thread-safe: one thread anchors, checks and moves.
 
     Args:
-        robot: the arm. zones: name → zone, in the root link's frame.
+        robot: the arm. zones: name → zone; mesh files absolute or relative to the working
+            directory (:func:`~smolvla_ros.safety.zones.with_mesh_paths`).
         margin: metres kept between any guarded pair where the zone names none.
         slack: metres by which a motion between two set-points may dip under the margin;
             the room that the proof needs near the border.
         max_nodes: configurations that one check may look at before it gives up; what is
             not proved by then counts as blocked.
+
+    Raises:
+        ConfigError: zones that do not fit the robot, every problem of all of them.
     """
 
     def __init__(
@@ -63,51 +69,37 @@ class Clearance:
         slack: float,
         max_nodes: int = 96,
     ):
-        check_zones(zones, robot.links)
+        placed = check_zones(zones, robot, margin)
         self.robot = robot
+        self.margin = margin
         self.slack = slack
         self.max_nodes = max_nodes
         self._tolerance = 0.1 * slack
-        self._geometry = pin.GeometryModel(robot.geometry)
-        guarded: list[tuple[int, int, Pair, np.ndarray]] = []
-        slow: list[tuple[int, int, Pair, np.ndarray]] = []
-        reach = {g.index: robot.reach(g) for g in robot.geometries}
-        for a, b in robot.self_collision_pairs():
-            pair = Pair(f"{a.link} ~ {b.link}", "self_collision", margin)
-            relative = _relative_reach(reach[a.index], reach[b.index])
-            guarded.append((a.index, b.index, pair, relative))
-        for name, zone in zones.items():
-            for k, (shape, placement) in enumerate(zone.parts()):
-                index = self._geometry.addGeometryObject(
-                    pin.GeometryObject(f"zone/{name}/{k}", 0, 0, placement, shape)
-                )
-                for g in robot.geometries:
-                    # A shape that no joint carries (the base on its table) cannot be kept
-                    # away from anything by a gate.
-                    if not zone.selects(g.link) or not reach[g.index].any():
-                        continue
-                    own = margin if zone.margin is None else zone.margin
-                    pair = Pair(f"{g.link} ~ {name}", zone.kind, own, name)
-                    into = slow if zone.kind == "slow" else guarded
-                    into.append((g.index, index, pair, reach[g.index]))
-        everything = guarded + slow
-        # A static pair of self collision (both on the root) cannot change either.
-        everything = [e for e in everything if e[3].any()]
-        self.pairs = [e[2] for e in everything]
-        self._guards = sum(p.check != "slow" for p in self.pairs)
-        for first, second, _, _ in everything:
-            self._geometry.addCollisionPair(pin.CollisionPair(first, second))
-        self._reach = np.array([e[3] for e in everything]).reshape(len(everything), robot.dof)
-        self._margin = np.array([p.margin for p in self.pairs])
-        self._data = robot.model.createData()
-        self._geometry_data = self._geometry.createData()
-        self._zone_ratio = {n: z.speed_ratio for n, z in zones.items() if z.kind == "slow"}
+        self._kinematics = robot.model.createData()
+        self._speed_zones = SpeedZones(robot, placed, margin)
+        self._scene, self._fixed, self._slowing = arm_rows(robot, placed, margin)
+        self._obstacles: list[Obstacle] = []
+        self._obstacle_scene: Scene | None = None
+        self._obstacle_shapes: list[int] = []
+        self._obstacle_margin = 0.0
+        self._set_rows([])
         self._q = np.zeros(robot.dof)
         self._low = np.zeros(len(self.pairs))  # lower bound on each clearance at _q
         self._exact = np.zeros(len(self.pairs), dtype=bool)  # _low is the clearance itself
         self._level = self._margin.copy()
         self._nodes = 0
         self.anchor(self._q)
+
+    def _set_rows(self, obstacles: list[Row]) -> None:
+        """Guarded pairs first: the arm's and the zones', then the obstacles'; then those that
+        only slow the arm down."""
+        rows = [*self._fixed, *obstacles, *self._slowing]
+        self.pairs = [row.pair for row in rows]
+        self._guards = len(self._fixed) + len(obstacles)
+        self._meters = [(row.meter, row.number) for row in rows]
+        self._reach = np.array([row.reach for row in rows]).reshape(len(rows), self.robot.dof)
+        self._margin = np.array([p.margin for p in self.pairs])
+        self._heed = np.array([self._speed_zones.heed(row.pair.zone) for row in self._slowing])
 
     # -- state --------------------------------------------------------------------------
 
@@ -121,6 +113,7 @@ class Clearance:
         self._low = self.distances(self._q)
         self._exact[:] = True
         self._level = np.minimum(self._margin, self._low)
+        self._speed_zones.leave()
 
     def move(self, q: np.ndarray) -> None:
         """The arm's set-point went straight to ``q`` ``[D]``."""
@@ -137,40 +130,162 @@ class Clearance:
     def distances(self, q: np.ndarray) -> np.ndarray:
         """``[P]`` metres: the clearance of every pair at ``q``; negative where they overlap."""
         self._place(q)
-        return np.array([self._distance(i) for i in range(len(self.pairs))])
+        return self._distances(range(len(self.pairs)))
 
     def nearest(self) -> tuple[float, Pair | None]:
         """The smallest guarded clearance in metres where the arm is, and its pair."""
-        if not self._guards:
-            return np.inf, None
-        low, exact = self._low[: self._guards], self._exact[: self._guards]
-        placed = False
-        while True:
-            i = int(np.argmin(low))
-            if exact[i]:
-                return float(low[i]), self.pairs[i]
-            if not placed:
-                self._place(self._q)
-                placed = True
-            low[i] = self._distance(i)
-            exact[i] = True
+        found = self._smallest(1)
+        return (float(self._low[found[0]]), self.pairs[found[0]]) if found else (np.inf, None)
+
+    def closest(self, n: int) -> list[Closest]:
+        """The ``n`` nearest guarded pairs where the arm is, nearest first."""
+        found = self._smallest(n)
+        self._place(self._q)
+        meters = [self._meters[i] for i in found]
+        return [
+            Closest(self.pairs[i], *meter.closest(number))
+            for i, (meter, number) in zip(found, meters, strict=True)
+        ]
 
     def violated(self) -> list[Pair]:
         """Guarded pairs that are nearer than their margin where the arm is."""
         below = self._level[: self._guards] < self._margin[: self._guards] - self._tolerance
         return [self.pairs[i] for i in np.flatnonzero(below)]
 
-    def speed_ratio(self, extra: float = 0.0) -> tuple[float, str]:
-        """The lowest ratio of the slow zones that a link touches (within ``extra`` metres),
-        with the zone's name; (1, "") outside all of them."""
-        near = self._guards + np.flatnonzero(self._low[self._guards :] <= extra)
+    def _smallest(self, n: int) -> list[int]:
+        """The ``n`` guarded pairs of smallest clearance, in order, each measured."""
+        low, exact = self._low[: self._guards], self._exact[: self._guards]
+        n = min(n, self._guards)
+        placed = False
+        while n:
+            # A pair is only measured once its bound is among the smallest.
+            first = [int(np.argmin(low))] if n == 1 else np.argsort(low, kind="stable")[:n].tolist()
+            stale = [i for i in first if not exact[i]]
+            if not stale:
+                return first
+            if not placed:
+                self._place(self._q)
+                placed = True
+            low[stale] = self._distances(stale)
+            exact[stale] = True
+        return []
+
+    # -- obstacles ----------------------------------------------------------------------
+
+    def set_obstacles(self, obstacles: Sequence[Obstacle], margin: float | None = None) -> None:
+        """Keep clear of these as well, by ``margin`` metres (absent: the margin of everything),
+        where they are now.
+
+        They take the place of the obstacles given before, never of a zone, and are as large
+        as given: growth is forgotten. A link nearer than the margin is held at its
+        clearance, as by :meth:`anchor`.
+
+        Raises:
+            ValueError: more than ``MAX_OBSTACLES``, two of one name, or a margin that is
+                none; nothing has changed then.
+        """
+        check_obstacles(obstacles)
+        margin = self.margin if margin is None else margin
+        if not 0.0 <= margin < np.inf:
+            raise ValueError(f"obstacles' margin: is {margin}; write metres, 0 or more")
+        held = self._held_by_obstacle()
+        if [(o.id, o.shape, o.size) for o in obstacles] == [
+            (o.id, o.shape, o.size) for o in self._obstacles
+        ]:
+            for index, obstacle in zip(self._obstacle_shapes, obstacles, strict=True):
+                self._obstacle_scene.shift(index, obstacle.pose)
+        else:
+            self._replace_obstacle_rows(obstacles, margin)
+        self._obstacles = list(obstacles)
+        self._obstacle_margin = margin
+        here = slice(len(self._fixed), self._guards)
+        self._margin[here] = margin
+        self._place(self._q)
+        self._low[here] = self._distances(range(here.start, here.stop))
+        self._exact[here] = True
+        new = np.full((here.stop - here.start) // max(len(obstacles), 1), np.inf)
+        self._hold(here, np.concatenate([np.zeros(0), *(held.get(o.id, new) for o in obstacles)]))
+
+    def grow_obstacles(self, extra: float) -> None:
+        """Keep ``extra`` metres (0 or more) further from obstacles that may have moved unseen."""
+        here = slice(len(self._fixed), self._guards)
+        held = self._held(here)
+        self._margin[here] = self._obstacle_margin + extra
+        near = here.start + np.flatnonzero(~(self._low[here] >= self._margin[here]))
         self._measure(near)
-        ratio, name = 1.0, ""
-        for i in near:
-            if self._low[i] <= extra and self._zone_ratio[self.pairs[i].zone] < ratio:
-                name = self.pairs[i].zone
-                ratio = self._zone_ratio[name]
-        return ratio, name
+        self._hold(here, held)
+
+    def _replace_obstacle_rows(self, obstacles: Sequence[Obstacle], margin: float) -> None:
+        fixed, end = len(self._fixed), self._guards
+        self._obstacle_scene, self._obstacle_shapes, rows = obstacle_rows(
+            self.robot, obstacles, margin
+        )
+        self._set_rows(rows)
+        room = np.zeros(len(rows))
+        self._low = np.concatenate([self._low[:fixed], room, self._low[end:]])
+        self._exact = np.concatenate([self._exact[:fixed], room > 0, self._exact[end:]])
+        self._level = np.concatenate([self._level[:fixed], room, self._level[end:]])
+
+    def _held_by_obstacle(self) -> dict[str, np.ndarray]:
+        """Obstacle → the levels of its pairs, as :meth:`_held`."""
+        levels = self._held(slice(len(self._fixed), self._guards))
+        parts = np.split(levels, len(self._obstacles)) if self._obstacles else []
+        return {o.id: part for o, part in zip(self._obstacles, parts, strict=True)}
+
+    def _held(self, rows: slice) -> np.ndarray:
+        """The level of each pair that recovers; infinite for the others."""
+        level = self._level[rows]
+        return np.where(level < self._margin[rows], level, np.inf)
+
+    def _hold(self, rows: slice, held: np.ndarray) -> None:
+        """Levels after margins or obstacles have changed.
+
+        A pair that recovers keeps its level where the clearance is still within the
+        tolerance of it: were each change a new start, many of them would let the arm creep
+        nearer, a tolerance at a time.
+        """
+        margin, low = self._margin[rows], self._low[rows]
+        goal = np.minimum(held, margin)
+        kept = np.minimum(margin, np.maximum(goal, low))
+        self._level[rows] = np.where(low >= goal - self._tolerance, kept, low)
+
+    # -- speed --------------------------------------------------------------------------
+
+    def speed_factor(self, v: np.ndarray, velocity: np.ndarray) -> Factor:
+        """What slow and approach zones leave of a proposed velocity where the arm is.
+
+        Args:
+            v: ``[D]`` rad/s, the velocity of the proposed step. velocity: ``[D]`` rad/s, the
+                joint speed limits.
+
+        Returns:
+            The largest factor up to 1 for which ``factor * v`` keeps the rule of every zone
+            (point speeds to first order in the step), the word of the check that decides
+            (``slow``, ``approach``; empty at 1), and its reason.
+        """
+        n = self._guards
+        near = n + np.flatnonzero(~(self._low[n:] > self._heed))
+        self._measure(near)
+        near = near[~(self._low[near] > self._heed[near - n])]
+        if not near.size:
+            self._speed_zones.leave()
+            return FREE
+        zones, nearest = self._speed_zones, {}
+        approached = []
+        for i in near.tolist():
+            name, d = self.pairs[i].zone, float(self._low[i])
+            nearest[name] = min(d, nearest.get(name, np.inf))
+            if zones.is_approach(name):
+                approached.append((zones.approach(name, d, v, velocity), i))
+        least = zones.slow(nearest, self._q, v, velocity)
+        for factor, i in sorted(approached, key=lambda found: found[0][0]):
+            if factor[0] >= least[0]:
+                break
+            if closing(
+                lambda q, i=i: self._at(q, [i])[0], self._low[i], self._q, v, self._reach[i]
+            ):
+                return factor
+        return least
 
     # -- checking -----------------------------------------------------------------------
 
@@ -187,10 +302,10 @@ class Clearance:
         if not len(path) or not n:
             return None
         travel = self._reach[:n] @ np.abs(path[-1] - self._q)
-        near = np.flatnonzero(self._low[:n] - travel < self._level[:n])
+        near = np.flatnonzero(~(self._low[:n] - travel >= self._level[:n]))
         if near.size:
             self._measure(near)
-            near = near[self._low[near] - travel[near] < self._level[near]]
+            near = near[~(self._low[near] - travel[near] >= self._level[near])]
         if not near.size:
             return None
         points = np.vstack([self._q, path])
@@ -232,41 +347,34 @@ class Clearance:
         p = self.pairs[pair]
         return Blocked(
             p.check,
-            f"{p.name} {verb} {clearance * 1e3:.1f} mm, margin {p.margin * 1e3:.1f} mm",
+            f"{p.name} {verb} {clearance * 1e3:.1f} mm, margin {self._margin[pair] * 1e3:.1f} mm",
         )
 
     # -- measuring ----------------------------------------------------------------------
 
-    def _at(self, q: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    def _at(self, q: np.ndarray, pairs: Iterable[int]) -> np.ndarray:
         self._nodes += 1
         self._place(q)
-        return np.array([self._distance(i) for i in pairs])
+        return self._distances(pairs)
 
     def _measure(self, pairs: np.ndarray) -> None:
         """Replace the bounds of these pairs by their clearances where the arm is."""
         stale = pairs[~self._exact[pairs]]
         if stale.size:
             self._place(self._q)
-            self._low[stale] = [self._distance(i) for i in stale]
+            self._low[stale] = self._distances(stale)
             self._exact[stale] = True
 
     def _place(self, q: np.ndarray) -> None:
-        pin.updateGeometryPlacements(
-            self.robot.model,
-            self._data,
-            self._geometry,
-            self._geometry_data,
-            self.robot.configuration(q),
-        )
+        robot = self.robot
+        pin.forwardKinematics(robot.model, self._kinematics, robot.configuration(q))
+        self._scene.place(self._kinematics)
+        if self._obstacles:
+            self._obstacle_scene.place(self._kinematics)
 
-    def _distance(self, pair: int) -> float:
-        return pin.computeDistance(self._geometry, self._geometry_data, int(pair)).min_distance
-
-
-def _relative_reach(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A joint that carries both shapes does not move them against each other; one that
-    carries a single shape moves it by that shape's reach."""
-    return np.where((a > 0) & (b > 0), 0.0, a + b)
+    def _distances(self, pairs: Iterable[int]) -> np.ndarray:
+        meters = self._meters
+        return np.array([meter.distance(k) for meter, k in (meters[i] for i in pairs)])
 
 
 def _between(points: np.ndarray, s: float) -> np.ndarray:
