@@ -23,6 +23,8 @@ from smolvla_ros.safety.scene import Scene
 from smolvla_ros.safety.speed import FREE, Factor, SpeedZones, closing
 from smolvla_ros.safety.zones import Zone, check_zones
 
+_SOLVER = 1e-6  # m to which distances are known
+
 
 @dataclass(frozen=True)
 class Closest:
@@ -116,16 +118,25 @@ class Clearance:
         self._speed_zones.leave()
 
     def move(self, q: np.ndarray) -> None:
-        """The arm's set-point went straight to ``q`` ``[D]``."""
+        """The arm's set-point went straight to ``q`` ``[D]``.
+
+        A pair that recovers is held at the best clearance it has reached. One that lost more
+        than any check lets through (an obstacle came into the way of a stop) is held at what
+        is left, so that there is a way out.
+        """
         travel = self._reach @ np.abs(q - self._q)
         self._q = np.array(q, dtype=float)
         self._low -= travel
         self._exact &= travel == 0.0
-        recovering = np.flatnonzero(self._level[: self._guards] < self._margin[: self._guards])
-        if recovering.size:
-            self._measure(recovering)
-            found = np.minimum(self._margin[recovering], self._low[recovering])
-            self._level[recovering] = np.maximum(self._level[recovering], found)
+        n = self._guards
+        low, level, margin = self._low[:n], self._level[:n], self._margin[:n]
+        changed = np.flatnonzero((level < margin) | ~(low >= level - self.slack))
+        if changed.size:
+            self._measure(changed)
+            low, held = low[changed], level[changed]
+            lost = ~(low >= held - self.slack - _SOLVER)
+            best = np.maximum(held, np.minimum(margin[changed], low))
+            level[changed] = np.where(lost, low, best)
 
     def distances(self, q: np.ndarray) -> np.ndarray:
         """``[P]`` metres: the clearance of every pair at ``q``; negative where they overlap."""
@@ -293,22 +304,25 @@ class Clearance:
         """None if the motion from where the arm is along ``path`` is proved clear.
 
         Args:
-            path: ``[N, D]`` radians, set-points in order, each joint moving one way only
-                (a step and its stop). Clear means: at the first row and the last every
-                guarded pair has its margin, and between rows at least margin - slack.
-                A pair that started nearer gets no nearer.
+            path: ``[N, D]`` radians, set-points in order (a step and its stop). Clear
+                means: at the first row and the last every guarded pair has its margin, and
+                between rows at least margin - slack. A pair that started nearer gets no
+                nearer.
         """
         n = self._guards
         if not len(path) or not n:
             return None
-        travel = self._reach[:n] @ np.abs(path[-1] - self._q)
+        points = np.vstack([self._q, path])
+        # What each joint has moved in all by each row: a stop may turn back.
+        moved = np.zeros_like(points)
+        np.cumsum(np.abs(np.diff(points, axis=0)), axis=0, out=moved[1:])
+        travel = self._reach[:n] @ moved[-1]
         near = np.flatnonzero(~(self._low[:n] - travel >= self._level[:n]))
         if near.size:
             self._measure(near)
             near = near[~(self._low[near] - travel[near] >= self._level[near])]
         if not near.size:
             return None
-        points = np.vstack([self._q, path])
         self._nodes = 0
         last = self._at(points[-1], near)
         first = self._at(points[1], near) if len(path) > 1 else last
@@ -317,16 +331,17 @@ class Clearance:
             worst = int(np.argmax(lack))
             if lack[worst] > 0:
                 return self._report(near[worst], there[worst])
-        return self._span(points, 0.0, 1.0, near, self._low[near], first) or self._span(
-            points, 1.0, float(len(path)), near, first, last
+        way = (points, moved)
+        return self._span(way, 0.0, 1.0, near, self._low[near], first) or self._span(
+            way, 1.0, float(len(path)), near, first, last
         )
 
-    def _span(self, points, s0, s1, pairs, d0, d1) -> Blocked | None:
+    def _span(self, way, s0, s1, pairs, d0, d1) -> Blocked | None:
         """Prove the motion between two places on the path, or say which pair stands in it."""
         if s1 <= s0:
             return None
-        a, b = _between(points, s0), _between(points, s1)
-        mu = self._reach[pairs] @ np.abs(b - a)
+        points, moved = way
+        mu = self._reach[pairs] @ (_between(moved, s1) - _between(moved, s0))
         unproved = (d0 + d1 - mu) / 2 < self._level[pairs] - self.slack
         if not unproved.any():
             return None
@@ -339,8 +354,8 @@ class Clearance:
             return self._report(pairs[worst], dm[worst])
         if self._nodes > self.max_nodes:
             return self._report(pairs[worst], dm[worst], "could not be proved clear from")
-        return self._span(points, s0, middle, pairs, d0, dm) or self._span(
-            points, middle, s1, pairs, dm, d1
+        return self._span(way, s0, middle, pairs, d0, dm) or self._span(
+            way, middle, s1, pairs, dm, d1
         )
 
     def _report(self, pair: int, clearance: float, verb: str = "would come to") -> Blocked:

@@ -9,7 +9,7 @@ import pinocchio as pin
 
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.robot.reach import extreme_points
-from smolvla_ros.safety.zones import HYSTERESIS, PlacedZone, Zone
+from smolvla_ros.safety.zones import PlacedZone, Zone
 
 Factor = tuple[float, str, str]  # of the proposed velocity; the check's word; the reason
 FREE: Factor = (1.0, "", "")
@@ -42,7 +42,7 @@ class SpeedZones:
         zone = self._zones[name]
         if zone.kind == "approach":
             return zone.distance
-        return self._margins[name] + (HYSTERESIS if zone.hysteresis is None else zone.hysteresis)
+        return self._margins[name] + zone.leave_at
 
     def leave(self) -> None:
         """The arm is in none of the slow zones."""

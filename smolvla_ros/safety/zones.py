@@ -120,6 +120,11 @@ class Zone:
         """True where the zone is about this link."""
         return link in self.links if self.links else link not in self.except_links
 
+    @property
+    def leave_at(self) -> float:
+        """Metres beyond its margin at which a slow zone is left."""
+        return HYSTERESIS if self.hysteresis is None else self.hysteresis
+
     def own_margin(self, margin: float) -> float:
         """Metres that count as the zone's margin; ``margin`` is the monitor's."""
         if self.margin is not None:
