@@ -1,0 +1,149 @@
+"""A gate on trial: simulated time, an arm that can misbehave, and a record for the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from cells import TABLETOP
+from oracle import Oracle, Stream
+
+from smolvla_ros.cell import SourceConfig, load_cell, load_gate, load_robot
+from smolvla_ros.safety import Gate, Output, Refused
+
+PERIOD = 1 / 30
+SHAPE = np.array([1.0, 0.2, -0.3, 0.3, 0.8, 0.5])  # a direction that moves every joint
+DOWN = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+_CELL = load_cell(TABLETOP)
+_ROBOT = load_robot(_CELL.safety_monitor.robot, _CELL.path)
+_ORACLE = Oracle(TABLETOP)
+
+
+class Trial:
+    """One gate of the shipped cell, its arm, and everything that leaves it.
+
+    Args:
+        start: ``[D]`` rad or a pose of the SRDF, where the arm is.
+        sources: name -> SourceConfig; absent: a policy that may begin anywhere.
+        oracle: who judges; absent: the shipped cell's.
+        changes: keys of the monitor's section, other than the cell's.
+    """
+
+    def __init__(self, start: np.ndarray | str = "ready", *, sources=None, oracle=None, **changes):
+        policy = {"policy": SourceConfig(topic="policy", start_tolerance=np.inf)}
+        self.config = replace(_CELL.safety_monitor, sources=sources or policy, **changes)
+        self.robot = _ROBOT
+        self.gate: Gate = load_gate(self.config, self.robot, _CELL.path)
+        self.oracle = oracle or _ORACLE
+        self.names = list(self.robot.names)
+        self.dt = 1.0 / self.config.rate
+        self.now = 100.0
+        self.q = self.robot.pose(start) if isinstance(start, str) else np.array(start, float)
+        self.start = self.q.copy()
+        timeouts = [s.timeout for s in self.config.sources.values() if s.timeout]
+        self.stream = Stream(
+            self.names, command_timeout=max([self.config.command_timeout, *timeouts])
+        )
+        self.outputs: list[Output] = []
+        self.follow: Callable[[np.ndarray], np.ndarray] = lambda q: q
+        """Set-point -> where the arm gets to by the next tick."""
+        self.report: Callable[[np.ndarray], tuple | None] = lambda q: (self.names, q)
+        """Where the arm is -> the joint state it publishes; None: nothing."""
+
+    # -- what is done to it -------------------------------------------------------------
+
+    def enable(self) -> Trial:
+        """Let the arm be measured, and enable."""
+        self._feel()
+        self.gate.enable(self.now)
+        self.stream.events.append((self.now, "enable"))
+        return self
+
+    def event(self, what: str) -> None:
+        """``stop``, ``disable``, ``reset`` or ``enable``; what is refused raises."""
+        if what in ("reset", "enable"):
+            getattr(self.gate, what)(self.now)
+        elif what == "stop":
+            self.gate.stop("test")
+        else:
+            self.gate.disable()
+        self.stream.events.append((self.now, what))
+
+    def say(
+        self, times, rows, *, age=0.0, source="policy", names=None, stamp=..., publisher="",
+        legal=True,
+    ) -> Refused | None:  # fmt: skip
+        """Offer a command, stamped ``age`` seconds ago. ``legal``: it may move the arm."""
+        at = self.now - age if stamp is ... else stamp
+        refusal = self.gate.offer(
+            self.now, source, at, self.names if names is None else names, times, rows, publisher
+        )
+        if legal and refusal is None:
+            self.stream.heard.append((self.now, self.now if at is None else at))
+        return refusal
+
+    def ticks(self, n: int = 1, late: float = 0.0) -> Output:
+        """Run on, each tick ``late`` seconds after it was due; returns the last output."""
+        for _ in range(n):
+            self.now += self.dt + late
+            self._feel()
+            before = self.outputs[-1] if self.outputs else None
+            output = self.gate.tick(self.now)
+            self.outputs.append(output)
+            if output.positions is not None:
+                if before is None or before.positions is None:
+                    self.stream.starts[len(self.stream.t)] = self.gate.feedback.positions.copy()
+                self.q = np.array(self.follow(output.positions), dtype=float)
+            self.stream.add(self.now, output.positions, output.velocities, output.state)
+        return self.outputs[-1]
+
+    def change(self, oracle: Oracle) -> None:
+        """From the next tick on other rules hold."""
+        self.stream.changes.append((len(self.stream.t), oracle))
+
+    def _feel(self) -> None:
+        said = self.report(self.q)
+        if said is not None:
+            self.gate.hear_joint_state(self.now, *said)
+
+    # -- motions ------------------------------------------------------------------------
+
+    def swing(self, t, amplitude=0.3) -> np.ndarray:
+        """A legal motion from the start, at rest at first. ``t``: s; returns ``[N, D]``."""
+        return self.start + amplitude * np.outer((1 - np.cos(1.5 * np.asarray(t))) / 2, SHAPE)
+
+    def say_swing(self, seconds=1.6, amplitude=0.3, **more) -> Refused | None:
+        """Offer the swing, from its beginning."""
+        t = np.arange(0.0, seconds, PERIOD)
+        return self.say(t, self.swing(t, amplitude), **more)
+
+    def moving(self, ticks=70, **more) -> Trial:
+        """Enabled, and in the midst of a swing."""
+        self.enable()
+        assert self.say_swing(**more) is None
+        assert self.ticks(ticks).velocities.any(), "the arm should be moving"
+        return self
+
+    def plunge(self, depth=1.0, seconds=1.3, **more) -> Refused | None:
+        """Offer a way from where the arm is down through the table."""
+        t = np.arange(0.0, seconds, PERIOD)
+        return self.say(t, self.q + np.outer(t / seconds, depth * DOWN), **more)
+
+    # -- what came of it ----------------------------------------------------------------
+
+    @property
+    def rows(self) -> np.ndarray:
+        """``[N, D]`` everything that was sent."""
+        return np.array([o.positions for o in self.outputs if o.positions is not None])
+
+    @property
+    def checks(self) -> set[str]:
+        """Every check word so far."""
+        return {o.verdict.check for o in self.outputs} - {""}
+
+    def at_rest(self, ticks=60) -> bool:
+        """Runs on; True if the arm then stands for 20 ticks and is published at full rate."""
+        self.ticks(ticks)
+        rows = [self.ticks().positions for _ in range(20)]
+        return all(r is not None for r in rows) and np.ptp(rows, axis=0).max() == 0.0
