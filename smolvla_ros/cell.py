@@ -7,15 +7,32 @@ it is read strictly, without ROS: the command line, the tests and the nodes (thr
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from smolvla_ros.robot import JointMap, JointUnit, RobotError, RobotModel
+import numpy as np
+import pinocchio as pin
+
+from smolvla_ros.robot import Attachment, JointMap, JointUnit, RobotError, RobotModel
 from smolvla_ros.robot.joint_map import UNITS
-from smolvla_ros.safety import Clearance, Gate, GateSettings, JointLimit, Zone, effective_limits
+from smolvla_ros.safety import (
+    Clearance,
+    Gate,
+    GateSettings,
+    JointLimit,
+    Limits,
+    Source,
+    Zone,
+    effective_limits,
+)
+from smolvla_ros.safety.moveit import read_joint_limits
+from smolvla_ros.safety.shapes import SHAPES, Parts
+from smolvla_ros.safety.zones import with_mesh_paths
 from smolvla_ros.schema import ConfigError, flatten, key, load, read_yaml, unflatten
 
 T = TypeVar("T")
@@ -31,20 +48,111 @@ class JointMapEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PayloadConfig:
+    """A tool or a load that a link carries, in the link's frame."""
+
+    link: str = key(doc="the link that carries it")
+    shape: str = key(doc="its shape", choices=("box", "sphere", "cylinder", "capsule"))
+    size: list[float] = key(doc="m, as of a zone", above=0.0, at_most=10.0)
+    position: list[float] = key([0.0, 0.0, 0.0], doc="m in the link", length=3)
+    rpy: list[float] = key([0.0, 0.0, 0.0], doc="rad, fixed-axis roll pitch yaw", length=3)
+    may_touch: list[str] = key([], doc="links it may touch (the fingers that hold it)")
+
+    def __post_init__(self) -> None:
+        names = SHAPES[self.shape][0]
+        if len(self.size) != len(names):
+            raise ConfigError(
+                f"size: has {len(self.size)} values; a {self.shape} needs {len(names)} "
+                f"({', '.join(names)})"
+            )
+
+    def parts(self) -> Parts:
+        """Its shapes with their place in the link."""
+        pose = pin.SE3(pin.rpy.rpyToMatrix(*self.rpy), np.array(self.position))
+        return [(shape, pose * at) for shape, at in SHAPES[self.shape][1](self.size)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RobotConfig:
     """The arm. Every node of a cell reads these keys."""
 
     urdf: str = key(doc="URDF file, relative to this file")
     srdf: str | None = key(None, doc="SRDF file, relative to this file")
+    package_dirs: list[str] = key([], doc="folders, relative to this file, where the URDF's "
+                                  "package:// meshes are looked for")  # fmt: skip
+    links_without_geometry: list[str] = key([], doc="links that may lack collision geometry")
+    fingerprint: str | None = key(None, doc="sha256 of the description; another one is refused")
+    payload: dict[str, PayloadConfig] = key({}, doc="name → tool or load")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsConfig:
     """Joint limits on top of the URDF's; the tighter one counts."""
 
+    joint_limits: str | None = key(None, doc="MoveIt's joint_limits.yaml, relative to this file")
     every_joint: JointLimit = key(JointLimit, doc="limits for each joint")
     joints: dict[str, JointLimit] = key({}, doc="joint name → limits")
     position_margin: float = key(0.0, doc="rad (m) kept from position limits", at_least=0.0)
+
+
+SOURCE_TYPES = ("JointTrajectory", "JointState", "Float64MultiArray")
+OUTPUT_TOPICS = {"JointTrajectory": "arm/joint_trajectory", "Float64MultiArray": "arm/commands"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source of commands."""
+
+    topic: str = key(doc="topic, relative to the node's namespace")
+    type: str = key("JointTrajectory", doc="message type", choices=SOURCE_TYPES)
+    priority: int = key(0, doc="a higher one takes over from a lower one")
+    timeout: float | None = key(None, doc="s of silence until it lets go; absent: command_timeout",
+                                above=0.0)  # fmt: skip
+    max_age: float | None = key(None, doc="s; an older stamp is refused; absent: max_command_age",
+                                above=0.0)  # fmt: skip
+    joints: list[str] = key([], doc="order of a Float64MultiArray's values")
+    missing_joints: str = key("refuse", doc="hold: joints left out stay where they are",
+                              choices=("refuse", "hold"))  # fmt: skip
+    ignore_joints: list[str] = key([], doc="names in its commands that are not the arm's")
+    require_stamp: bool = key(False, doc="refuse commands without a stamp")
+    start_tolerance: float = key(0.5, doc="rad (m) from the arm where it may take over", above=0.0)
+
+    def __post_init__(self) -> None:
+        if (self.type == "Float64MultiArray") != bool(self.joints):
+            raise ConfigError(
+                "joints: a Float64MultiArray needs the order of its values, other types carry names"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """What leaves the monitor."""
+
+    type: str = key("JointTrajectory", doc="message type", choices=tuple(OUTPUT_TOPICS))
+    topic: str = key("", doc="topic; absent: arm/joint_trajectory or arm/commands")
+    joints: list[str] = key([], doc="order of a Float64MultiArray; absent: the URDF's")
+
+    @property
+    def topic_name(self) -> str:
+        """The topic, or the type's own."""
+        return self.topic or OUTPUT_TOPICS[self.type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObstaclesConfig:
+    """Obstacles that come and go, beside the zones."""
+
+    topic: str = key(doc="visualization_msgs/MarkerArray")
+    timeout: float = key(0.5, doc="s of silence until the arm brakes", above=0.0)
+    speed: float = key(0.0, doc="m/s by which they are grown while no word comes", at_least=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingConfig:
+    """The last inputs and outputs, written to a file on every stop."""
+
+    directory: str = key(doc="folder, relative to the working directory")
+    seconds: float = key(30.0, doc="s that are kept", above=0.0, at_most=600.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +162,11 @@ class MonitorConfig:
     robot: RobotConfig = key(doc="urdf and srdf")
     limits: LimitsConfig = key(doc="joint limits")
     zones: dict[str, Zone] = key({}, doc="zone name → zone")
+    sources: dict[str, SourceConfig] = key({}, doc="source name → source; absent: policy alone")
+    output: OutputConfig = key(OutputConfig, doc="what leaves")
+    obstacles: ObstaclesConfig | None = key(None, doc="a topic of moving obstacles")
+    recording: RecordingConfig | None = key(None, doc="a file on every stop")
+    watch: list[str] = key([], doc="further command topics of the arm that nobody may write")
     rate: float = key(100.0, doc="Hz of the gate and of its output", at_least=10.0, at_most=1000.0)
     margin: float = key(doc="m of clearance from zones and from the arm itself", at_least=0.0)
     slack: float = key(0.001, doc="m by which a motion may dip under it between set-points",
@@ -72,8 +185,31 @@ class MonitorConfig:
     tracking_error: float = key(doc="rad (m) between set-point and measurement", above=0.0)
     tracking_time: float = key(0.5, doc="s that it may last", above=0.0)
     tracking_error_hard: float = key(doc="rad (m) that stop at once", above=0.0)
+    joint_state_jump: float = key(0.3, doc="rad (m) beyond the velocity limit that one joint "
+                                  "state may differ from the last", above=0.0)  # fmt: skip
+    clock_tolerance: float = key(0.1, doc="s that ROS time may jump", above=0.0)
+    late_ticks: int = key(3, doc="late ticks in a row that slow the arm down", at_least=1)
+    stall: float = key(0.25, doc="s without a tick that brake the arm", above=0.0)
+    blocked_timeout: float | None = key(None, doc="s of pushing against a zone that stop the arm",
+                                        above=0.0)  # fmt: skip
     stop_heartbeat: float | None = key(None, doc="s of silence on `stop` that stop the arm",
                                        above=0.0)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        topics: dict[str, str] = {}
+        problems = []
+        for name, source in self.named_sources().items():
+            other = topics.setdefault(source.topic, name)
+            if other != name:
+                problems.append(f"sources.{name}.topic: {source.topic!r} is {other}'s topic too")
+            if source.topic == self.output.topic_name:
+                problems.append(f"sources.{name}.topic: {source.topic!r} is the output's topic")
+        if problems:
+            raise ConfigError(problems)
+
+    def named_sources(self) -> dict[str, SourceConfig]:
+        """The sources; without any, the policy's chunks."""
+        return self.sources or {"policy": SourceConfig(topic="policy/joint_trajectory")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,18 +369,43 @@ def load_robot(config: RobotConfig, path: Path | None) -> RobotModel:
     Raises:
         ConfigError: naming the cell's key and what is wrong with the file behind it.
     """
+    where = f"{path or 'parameters'}: robot"
     urdf = beside(path, config.urdf)
     srdf = beside(path, config.srdf) if config.srdf else None
-    for name, file in (("urdf", urdf), ("srdf", srdf)):
-        if file is not None and not file.is_file():
-            raise ConfigError(
-                f"{path or 'parameters'}: robot.{name}: {getattr(config, name)!r} is no file "
-                f"({file}); write a path relative to the cell file"
-            )
+    folders = [beside(path, folder) for folder in config.package_dirs]
+    problems = [
+        f"{where}.{name}: {getattr(config, name)!r} is no file ({file}); write a path relative to "
+        "the cell file"
+        for name, file in (("urdf", urdf), ("srdf", srdf))
+        if file is not None and not file.is_file()
+    ]
+    problems += [
+        f"{where}.package_dirs: {given!r} is no folder ({folder}); write a path relative to the "
+        "cell file"
+        for given, folder in zip(config.package_dirs, folders, strict=True)
+        if not folder.is_dir()
+    ]
+    if problems:
+        raise ConfigError(problems)
     try:
-        return RobotModel(urdf, srdf)
+        robot = RobotModel(
+            urdf,
+            srdf,
+            package_dirs=folders,
+            links_without_geometry=config.links_without_geometry,
+            attachments=[
+                Attachment(name, p.link, p.parts(), p.may_touch)
+                for name, p in config.payload.items()
+            ],
+        )
     except RobotError as error:
         raise ConfigError(str(error).splitlines()) from error
+    if config.fingerprint not in (None, robot.fingerprint):
+        raise ConfigError(
+            f"{where}.fingerprint: is {config.fingerprint!r}, but the description's is "
+            f"{robot.fingerprint}; it has changed: look at it again, then write the new one"
+        )
+    return robot
 
 
 def load_joint_map(config: VlaConfig, robot: RobotModel, path: Path | None) -> JointMap:
@@ -272,27 +433,112 @@ def load_joint_map(config: VlaConfig, robot: RobotModel, path: Path | None) -> J
         raise ConfigError(f"{where}.joint_map: {error}") from error
 
 
+def load_limits(config: MonitorConfig, robot: RobotModel, path: Path | None) -> Limits:
+    """The effective joint limits of a cell.
+
+    Raises:
+        ConfigError: a joint that the URDF has not, a limit that nobody gave or that is none.
+    """
+    given, moveit = config.limits, None
+    if given.joint_limits is not None:
+        file = beside(path, given.joint_limits)
+        if not file.is_file():
+            raise ConfigError(
+                f"limits.joint_limits: {given.joint_limits!r} is no file ({file}); write a path "
+                "relative to the cell file"
+            )
+        try:
+            moveit = read_joint_limits(file)
+        except ConfigError as error:
+            raise ConfigError([f"limits.joint_limits: {p}" for p in error.problems]) from error
+    return effective_limits(
+        robot, given.every_joint, given.joints, given.position_margin, moveit=moveit
+    )
+
+
+def load_zones(config: MonitorConfig, path: Path | None) -> dict[str, Zone]:
+    """The zones of a cell, their mesh files found beside it."""
+    return with_mesh_paths(config.zones, beside(path, "."))
+
+
+def load_clearance(config: MonitorConfig, robot: RobotModel, path: Path | None) -> Clearance:
+    """The arm against itself and the zones of a cell.
+
+    Raises:
+        ConfigError: zones that do not fit the robot, or no SRDF.
+    """
+    if config.robot.srdf is None:
+        raise ConfigError(
+            "robot.srdf: missing; which links may touch must be looked at by somebody: make one "
+            "with `smolvla-ros srdf --urdf URDF --out FILE`, read it, and name it here"
+        )
+    return Clearance(robot, load_zones(config, path), config.margin, config.slack)
+
+
 def load_gate(config: MonitorConfig, robot: RobotModel, path: Path | None) -> Gate:
     """The gate of a cell.
 
     Raises:
-        ConfigError: limits or zones that do not fit the robot.
+        ConfigError: limits, zones or sources that do not fit the robot.
     """
     problems: list[str] = []
-    limits = clearance = None
-    try:
-        given = config.limits
-        limits = effective_limits(robot, given.every_joint, given.joints, given.position_margin)
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        clearance = Clearance(robot, config.zones, config.margin, config.slack)
-    except ConfigError as error:
-        problems += error.problems
-    if limits is None or clearance is None:
+    parts: list[Any] = []
+    for load_part in (load_limits, load_clearance):
+        try:
+            parts.append(load_part(config, robot, path))
+        except ConfigError as error:
+            problems += error.problems
+    problems += _unknown_joints(config, robot)
+    if problems:
         where = f"{path or 'parameters'}: safety_monitor"
         raise ConfigError([f"{where}.{p}" for p in problems])
     # The rest of the section carries the settings' own names.
-    names = {f.name for f in fields(GateSettings)} - {"dt"}
-    settings = GateSettings(dt=1.0 / config.rate, **{n: getattr(config, n) for n in names})
-    return Gate(limits, clearance, settings)
+    names = {f.name for f in fields(GateSettings)} & {f.name for f in fields(MonitorConfig)}
+    settings = {n: getattr(config, n) for n in names}
+    if config.obstacles is not None:
+        settings["obstacle_timeout"] = config.obstacles.timeout
+        settings["obstacle_speed"] = config.obstacles.speed
+    return Gate(*parts, GateSettings(dt=1.0 / config.rate, **settings), make_sources(config))
+
+
+def make_sources(config: MonitorConfig) -> list[Source]:
+    """The gate's side of the configured sources."""
+    return [
+        Source(
+            name=name,
+            priority=s.priority,
+            timeout=s.timeout or config.command_timeout,
+            max_age=s.max_age or config.max_command_age,
+            require_stamp=s.require_stamp,
+            start_tolerance=s.start_tolerance,
+            missing_joints=s.missing_joints,
+            ignore_joints=tuple(s.ignore_joints),
+        )
+        for name, s in config.named_sources().items()
+    ]
+
+
+def config_hash(config: MonitorConfig, robot: RobotModel) -> str:
+    """sha256 over everything that says what the gate lets through: the section and the
+    description of the arm."""
+    text = json.dumps(asdict(config), sort_keys=True, default=str)
+    return hashlib.sha256(f"{text}\n{robot.fingerprint}".encode()).hexdigest()
+
+
+def _unknown_joints(config: MonitorConfig, robot: RobotModel) -> list[str]:
+    """Joint names of sources and output that are not the arm's, or that are left out."""
+    problems = []
+    named = {f"sources.{n}": s.joints for n, s in config.sources.items()}
+    named["output"] = config.output.joints
+    for where, joints in named.items():
+        problems += [
+            f"{where}.joints: no joint {j!r}; the URDF has: {', '.join(robot.names)}"
+            for j in joints
+            if j not in robot.names
+        ]
+        if len(set(joints)) != len(joints):
+            problems.append(f"{where}.joints: names a joint twice: {', '.join(joints)}")
+    left_out = [n for n in robot.names if config.output.joints and n not in config.output.joints]
+    if left_out:
+        problems.append(f"output.joints: leaves out {', '.join(left_out)}; name every joint")
+    return problems

@@ -159,6 +159,35 @@ def together(*mutations):
 
 
 IN_FILE = {
+    "two_sources_on_a_topic": (
+        put(GATE, "sources", {"a": {"topic": "x"}, "b": {"topic": "x"}}),
+        "sources.b.topic",
+        "'x'",
+        "a's topic too",
+    ),
+    "source_on_the_output": (
+        put(GATE, "sources", {"a": {"topic": "arm/joint_trajectory"}}),
+        "sources.a.topic",
+        "arm/joint_trajectory",
+        "the output's topic",
+    ),
+    "array_without_an_order": (
+        put(GATE, "sources", {"a": {"topic": "x", "type": "Float64MultiArray"}}),
+        "sources.a.joints",
+        "Float64MultiArray",
+        "needs the order",
+    ),
+    "payload_of_another_size": (
+        put(
+            GATE,
+            "robot",
+            {"payload": {"cup": {"link": "wrist_link", "shape": "box", "size": [0.1]}}},
+        ),
+        "robot.payload.cup.size",
+        "1 values",
+        "x, y, z",
+    ),
+    "silent_heartbeat": (put(GATE, "stop_heartbeat", 0.0), "stop_heartbeat", "0.0", "above 0"),
     "unknown_key": (put(GATE, "margn", 0.1), "safety_monitor: margn", "0.1", "'margin'"),
     "unknown_zone_key": (
         put(GATE, "zones/table/sizes", [1.0]),
@@ -229,19 +258,11 @@ IN_FILE = {
         "'cone'",
         "box, sphere",
     ),
-    "keep_in_sphere": (
-        together(
-            put(GATE, "zones/workspace/shape", "sphere"), put(GATE, "zones/workspace/size", [0.9])
-        ),
-        "zones.workspace.shape",
-        "sphere",
-        "a box or a half_space",
-    ),
     "slow_zone_without_a_ratio": (
         put(GATE, "zones/low/speed_ratio", None),
         "zones.low.speed_ratio",
         "slow zones",
-        "need it",
+        "need speed_ratio or speed",
     ),
     "links_and_except_links": (
         put(GATE, "zones/low/except_links", ["base_link"]),
@@ -295,6 +316,18 @@ AT_THE_GATE = {
         "limits.joints.tail",
         "no such joint",
         "shoulder_pan",
+    ),
+    "array_of_unknown_joints": (
+        put(GATE, "output", {"joints": [*JOINTS, "tail"]}),
+        "output.joints",
+        "'tail'",
+        "the URDF has",
+    ),
+    "joint_limits_that_are_not_there": (
+        put(GATE, "limits/joint_limits", "nowhere.yaml"),
+        "limits.joint_limits",
+        "'nowhere.yaml'",
+        "relative to the cell file",
     ),
     "margin_that_eats_the_range": (
         put(GATE, "limits/position_margin", 1.0),

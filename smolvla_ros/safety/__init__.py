@@ -4,6 +4,7 @@ from smolvla_ros.safety.clearance import Clearance
 from smolvla_ros.safety.command import Command, Refused, read_command
 from smolvla_ros.safety.gate import Gate, GateSettings, Output
 from smolvla_ros.safety.limits import JointLimit, Limits, effective_limits
+from smolvla_ros.safety.sources import Source
 from smolvla_ros.safety.verdict import Kind, State, Verdict
 from smolvla_ros.safety.zones import Zone
 
@@ -17,6 +18,7 @@ __all__ = [
     "Limits",
     "Output",
     "Refused",
+    "Source",
     "State",
     "Verdict",
     "Zone",

@@ -8,6 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_POINTS = 1000
+MAX_NAMES = 256
+CONTENT = frozenset(
+    {
+        "empty",
+        "too_long",
+        "duplicate_joint",
+        "unknown_joint",
+        "missing_joint",
+        "wrong_length",
+        "malformed",
+        "not_finite",
+        "out_of_range",
+        "time_order",
+        "units",
+    }
+)
+"""Refusals for what a command holds, not for when or by whom it came."""
+
 MAX_VALUE = 1e3  # rad or m; beyond it nothing is a joint position
 
 
@@ -47,6 +65,8 @@ def read_command(
     times: Sequence[float],
     positions: Sequence[Sequence[float]],
     joints: Sequence[str],
+    hold: np.ndarray | None = None,
+    ignore: Sequence[str] = (),
 ) -> Command:
     """Check a trajectory and bring its columns into the order of ``joints``, by name.
 
@@ -54,35 +74,57 @@ def read_command(
         stamp: steady-clock seconds that the times count from.
         names: joint names of the columns. times: ``[N]`` seconds from the stamp.
         positions: ``[N, len(names)]`` radians (metres). joints: the gate's ``D`` joints.
+        hold: ``[D]`` values for joints without a column; None: each needs one.
+        ignore: names whose columns are dropped.
 
     Raises:
         Refused: anything that is not one finite position for each joint at strictly
             increasing times.
     """
+    try:
+        return _read(stamp, names, times, positions, joints, hold, ignore)
+    except Refused:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Refused("malformed", f"cannot be read: {error}") from error
+
+
+def _read(stamp, names, times, positions, joints, hold, ignore) -> Command:
     if not len(positions) or not len(names):
         raise Refused("empty", f"{len(positions)} points, {len(names)} joint names")
-    if len(positions) > MAX_POINTS:
-        raise Refused("too_long", f"{len(positions)} points; at most {MAX_POINTS}")
+    if len(positions) > MAX_POINTS or len(names) > MAX_NAMES:
+        raise Refused(
+            "too_long",
+            f"{len(positions)} points, {len(names)} names; at most {MAX_POINTS}, {MAX_NAMES}",
+        )
     if len(set(names)) != len(names):
         twice = sorted({n for n in names if list(names).count(n) > 1})
         raise Refused("duplicate_joint", f"joint {', '.join(twice)} named twice")
-    unknown = [n for n in names if n not in joints]
+    unknown = [n for n in names if n not in joints and n not in ignore]
     if unknown:
         raise Refused("unknown_joint", f"joint {', '.join(unknown)}; known: {', '.join(joints)}")
     missing = [n for n in joints if n not in names]
-    if missing:
+    if missing and (hold is None or len(missing) == len(joints)):
         raise Refused("missing_joint", f"joint {', '.join(missing)} has no column")
     for row, point in enumerate(positions):
         if len(point) != len(names):
             raise Refused("wrong_length", f"point {row}: {len(point)} values, {len(names)} names")
-    table = np.array(positions, dtype=float)
-    clock = np.array(times, dtype=float)
-    if clock.shape != (len(table),):
-        raise Refused("wrong_length", f"{len(clock)} times for {len(table)} points")
+    if len(times) != len(positions):
+        raise Refused("wrong_length", f"{len(times)} times for {len(positions)} points")
+    table, clock = _numbers(positions), _numbers(times)
     if not (np.isfinite(table).all() and np.isfinite(clock).all() and np.isfinite(stamp)):
         raise Refused("not_finite", "NaN or infinity among positions, times or stamp")
+    order = [list(names).index(j) if j in names else -1 for j in joints]
+    table = np.where(np.array(order) < 0, 0.0 if hold is None else hold, table[:, order])
     if np.abs(table).max() > MAX_VALUE:
         raise Refused("out_of_range", f"|position| {np.abs(table).max():.3g} rad")
     if clock[0] < 0 or (np.diff(clock) <= 0).any():
         raise Refused("time_order", "time_from_start must not be negative and must increase")
-    return Command(stamp, clock, table[:, [list(names).index(j) for j in joints]])
+    return Command(float(stamp), clock, table)
+
+
+def _numbers(values: Sequence) -> np.ndarray:
+    found = np.array(values)
+    if found.dtype.kind not in "fiu":
+        raise Refused("malformed", f"not numbers: {str(values)[:60]}")
+    return found.astype(float)

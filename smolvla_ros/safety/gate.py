@@ -1,10 +1,8 @@
 """The gate: proposed motion in, motion that can always stop out.
 
-Each tick takes the set-point as it is where that is legal, or the nearest legal step;
-plans the stop from there; and proves step and stop clear. If they are, the step is taken
-and that stop is kept; if not, the arm follows the stop it kept. So from every set-point
-that leaves there is a known way to rest inside the position limits and clear of every
-keep-out zone and of the arm itself.
+It hears commands from named sources, the arm's joint states, stops and moving obstacles,
+and gives one set-point a tick. How a set-point moves is :mod:`.motion`'s; here is who may
+move it, from when on, and what ends it.
 
 The gate has no clock of its own: every call is told the time, and the same calls give the
 same output.
@@ -13,42 +11,56 @@ same output.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from smolvla_ros.safety.clearance import Blocked, Clearance
-from smolvla_ros.safety.command import Command, Refused
+from smolvla_ros.safety.clearance import Clearance
+from smolvla_ros.safety.command import CONTENT, Command, Refused, read_command
+from smolvla_ros.safety.feedback import Feedback
 from smolvla_ros.safety.limits import Limits
-from smolvla_ros.safety.reference import Reference
-from smolvla_ros.safety.stopping import each_joint_stop, stoppable_speed, synchronised_stop
+from smolvla_ros.safety.motion import Motion
+from smolvla_ros.safety.obstacles import Obstacle
+from smolvla_ros.safety.reference import Reference, Stream
+from smolvla_ros.safety.sources import Arbiter, Source
 from smolvla_ros.safety.verdict import Kind, State, Verdict
 
-_EPS = 1e-9  # rounding, relative to limits
+_MOVING = (State.HOLDING, State.FOLLOWING, State.SLOWED, State.BRAKING)
+_GEOMETRY = ("self_collision", "keep_out", "keep_in", "obstacle")
+_REFUSALS_IN_A_ROW = 3
+_REFUSALS_FOR = 1.0  # s
+_STREAM_GAP = 0.25  # s: after a longer silence a stream of set-points begins anew
+_JUMPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # rad, bins of the chunk jumps
 
 
 @dataclass(frozen=True)
 class GateSettings:
-    """Timing and margins of the gate that are not limits or zones.
+    """Timing and margins of the gate that are not limits, zones or sources.
 
     Attributes (seconds, radians):
-        dt: tick period. command_timeout: motion goes on this long after the last
-            accepted command. joint_state_timeout: older feedback stops the arm.
-        max_command_age: a command whose stamp is older is refused.
+        dt: tick period. joint_state_timeout: older feedback stops the arm.
+        tracking_error, tracking_time: set-point and measurement may differ by the one for
+            the other, then the arm brakes. tracking_error_hard: by this much it stops.
         future_tolerance: a command stamped further ahead is refused.
         blend: a new command takes over during at least this long.
-        settle: the end of a command is run out over this long.
+        settle: the end of a command that still moves is run out over this long.
         braking_ratio: share of the acceleration limit that stops are planned with.
         recovery_ratio: share of the joint speeds while the way out of a violation is open.
-        tracking_error, tracking_time: set-point and measurement may differ by the one for
-            the other. tracking_error_hard: by this much never.
         stop_heartbeat: silence on the stop input longer than this stops; None: no heartbeat.
+        joint_state_jump: rad that one joint state may lie beyond what the velocity limit
+            explains. units_factor: three joints this many times beyond their limits in one
+            command stop the arm: those are other units.
+        clock_tolerance: ROS time may leave the steady clock by this before the arm brakes.
+        late_ticks: as many late ticks in a row halve the joint speeds, four times as many
+            brake. stall: so long without a tick brakes at once.
+        blocked_timeout: pushing against a zone for so long stops; None: never.
+        obstacle_timeout: silence of the obstacles brakes; None: no obstacles are awaited.
+        obstacle_speed: m/s by which obstacles are grown since they were last heard of.
     """
 
     dt: float
-    command_timeout: float
     joint_state_timeout: float
-    max_command_age: float
     tracking_error: float
     tracking_error_hard: float
     tracking_time: float = 0.5
@@ -58,6 +70,14 @@ class GateSettings:
     braking_ratio: float = 0.7
     recovery_ratio: float = 0.1
     stop_heartbeat: float | None = None
+    joint_state_jump: float = 0.3
+    units_factor: float = 2.0
+    clock_tolerance: float = 0.1
+    late_ticks: int = 3
+    stall: float = 0.25
+    blocked_timeout: float | None = None
+    obstacle_timeout: float | None = None
+    obstacle_speed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,8 @@ class Output:
     """What leaves the gate in one tick; ``positions`` is None while nothing is commanded.
 
     ``positions``, ``velocities``: ``[D]`` rad, rad/s. ``wanted``: ``[D]`` the set-point
-    before the gate, or None. ``clearance``: metres to the nearest guarded pair.
+    before the gate, or None. ``clearance``: metres to the nearest guarded pair. ``source``:
+    who has the arm, empty for nobody.
     """
 
     positions: np.ndarray | None
@@ -75,6 +96,7 @@ class Output:
     verdict: Verdict
     clearance: float
     pair: str
+    source: str
 
 
 class Gate:
@@ -84,83 +106,272 @@ class Gate:
         limits: effective limits in the robot's joint order.
         clearance: the arm against itself and its zones.
         settings: timing and margins.
+        sources: who may command.
     """
 
-    def __init__(self, limits: Limits, clearance: Clearance, settings: GateSettings):
-        self.limits = limits
-        self.clearance = clearance
+    def __init__(
+        self,
+        limits: Limits,
+        clearance: Clearance,
+        settings: GateSettings,
+        sources: Iterable[Source] = (Source("policy"),),
+    ):
         self.settings = settings
         self.names = clearance.robot.names
         self.state = State.WAITING
         self.verdicts: Counter[str] = Counter()
         self.checks: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self._brake = settings.braking_ratio * limits.acceleration
-        self._measured: np.ndarray | None = None
-        self._measured_at = -np.inf
-        self._q = np.zeros(len(self.names))
-        self._v = np.zeros(len(self.names))
-        self._stop_rows = np.zeros((0, len(self.names)))  # the stop that is kept
-        self._on_track = True  # the last set-point was taken as it was
-        self._reference: Reference | None = None
+        self.chunk_jumps: Counter[str] = Counter()
+        self.late_ticks = 0
+        self.min_clearance = np.inf
+        self.motion = Motion(limits, clearance, settings.dt, settings.braking_ratio)
+        self.feedback = Feedback(self.names, limits.velocity, settings.joint_state_jump)
+        self._arbiter = Arbiter(sources)
+        self._now = -np.inf
+        self._ticked_at: float | None = None
+        self._late_run = 0.0
+        self._reference: Reference | Stream | None = None
         self._pending: Command | None = None
-        self._commanded_at = -np.inf
+        self._streams: dict[str, Stream] = {}
         self._enabled_at = np.inf
-        self._stop_reason = ""  # not empty: latched
+        self._fresh_after = -np.inf  # what was observed before is not executed
+        self._held = ("no_command", "")  # why nothing is followed
+        self._stop = ("", "")  # check and detail; not empty: latched
+        self._faults: dict[str, str] = {}
         self._disable_at_rest = False
         self._off_track_since: float | None = None
+        self._off_track = ""
+        self._blocked_since: float | None = None
+        self._refused_since: float | None = None
+        self._refused_in_a_row = 0
         self._stop_heard_at: float | None = None
+        self._clock_offset: float | None = None
+        self._obstacles: tuple[Obstacle, ...] = ()
+        self._obstacles_at = -np.inf
 
-    # -- inputs -------------------------------------------------------------------------
+    @property
+    def limits(self) -> Limits:
+        """The effective joint limits."""
+        return self.motion.limits
 
-    def measure(self, now: float, q: np.ndarray) -> None:
-        """The arm is at ``q`` ``[D]`` (rad), every joint measured, finite."""
-        self._measured = q
-        self._measured_at = now
-        if self.state is State.WAITING:
-            self.state = State.DISABLED
+    @property
+    def clearance(self) -> Clearance:
+        """The arm against itself and its zones."""
+        return self.motion.clearance
 
-    def propose(self, now: float, command: Command) -> None:
-        """Offer a command; the newest one is taken over at the next tick.
+    # -- commands -----------------------------------------------------------------------
+
+    def offer(
+        self,
+        now: float,
+        source: str,
+        stamp: float | None,
+        names: Sequence[str],
+        times: Sequence[float],
+        positions: Sequence[Sequence[float]],
+        publisher: str = "",
+    ) -> Refused | None:
+        """Offer a command as it came in; whatever it holds, this does not raise.
+
+        Args:
+            source: a declared source. stamp: steady-clock seconds that the times count
+                from; None for a message without one: from its arrival.
+            names, times, positions: ``[M]``, ``[N]`` s, ``[N, M]`` rad (m). A set-point of
+                a stream is one row at time 0.
+            publisher: who sent it; a second one on a source is refused.
+
+        Returns:
+            Why it was refused (what is executed goes on unchanged), or None.
+        """
+        try:
+            settings = self._may_speak(now, source, publisher)
+            if stamp is None and settings.require_stamp:
+                raise Refused("no_stamp", f"{source}: no stamp; it is required of this source")
+            command = read_command(
+                now if stamp is None else stamp,
+                names,
+                times,
+                positions,
+                self.names,
+                hold=self.motion.q if settings.missing_joints == "hold" else None,
+                ignore=settings.ignore_joints,
+            )
+            self._check_units(command)
+            self._accept(now, command, settings)
+        except Refused as refusal:
+            self.refuse(now, refusal, source)
+            return refusal
+        return None
+
+    def propose(self, now: float, command: Command, source: str = "policy") -> None:
+        """Offer a command that has been read; the newest one is taken over at the next tick.
 
         Raises:
-            Refused: what is executed goes on unchanged; :meth:`refuse` counts it.
+            Refused: what is executed goes on unchanged.
         """
-        self._check_command(now, command)
-        self._pending = command
-        self._commanded_at = now
+        self._accept(now, command, self._may_speak(now, source, ""))
 
-    def refuse(self, refusal: Refused) -> None:
-        """Count a message that was not taken."""
+    def refuse(self, now: float, refusal: Refused, source: str = "") -> None:
+        """Count a message that was not taken. A source that has the arm and sends nothing
+        but what cannot be executed loses it."""
         self.refusals[refusal.check] += 1
+        if refusal.check not in CONTENT or source != self._arbiter.active:
+            return
+        self._refused_in_a_row += 1
+        self._refused_since = self._refused_since or now
+        if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:
+            self.brake("refused_in_a_row", f"{self._refused_in_a_row} of {source}, last: {refusal}")
 
-    def _check_command(self, now: float, command: Command) -> None:
-        s = self.settings
-        if self.state in (State.WAITING, State.DISABLED, State.STOPPED) or self._stopping():
+    def _may_speak(self, now: float, name: str, publisher: str) -> Source:
+        source = self._arbiter.source(name)
+        self._arbiter.check_publisher(now, source, publisher)
+        if self.state not in _MOVING or self._stopping():
             raise Refused("not_enabled", f"the gate is {self.state.value}")
+        self._arbiter.check_turn(now, source)
+        return source
+
+    def _check_units(self, command: Command) -> None:
+        """Values that no joint of this arm has, in many joints at once: degrees, percent."""
+        lower, upper = self.limits.lower, self.limits.upper
+        # A continuous joint has no limits; ten turns are no command either.
+        least = np.where(np.isfinite(lower), np.abs(lower), 10 * np.pi)
+        most = np.maximum(np.where(np.isfinite(upper), np.abs(upper), 10 * np.pi), least)
+        beyond = (np.abs(command.positions) > self.settings.units_factor * most).any(axis=0)
+        if beyond.sum() >= min(3, len(beyond)):
+            names = ", ".join(n for n, b in zip(self.names, beyond, strict=True) if b)
+            worst = np.abs(command.positions).max()
+            text = f"up to {worst:.4g} for {names}: degrees or percent instead of radians?"
+            self.stop(text, "units")
+            raise Refused("units", text)
+
+    def _accept(self, now: float, command: Command, source: Source) -> None:
+        s = self.settings
+        age = now - command.stamp
         if command.stamp < self._enabled_at:
             raise Refused("before_enable", "observed before the gate was enabled")
-        age = now - command.stamp
-        if age > s.max_command_age:
-            raise Refused("too_old", f"stamp is {age:.3f} s old; at most {s.max_command_age} s")
+        if age > source.max_age:
+            raise Refused("too_old", f"stamp is {age:.3f} s old; at most {source.max_age} s")
         if age < -s.future_tolerance:
             raise Refused("future", f"stamp is {-age:.3f} s ahead of the clock")
         if len(command.times) > 1 and now > command.end:
             raise Refused("too_old", f"its last row was meant for {now - command.end:.3f} s ago")
+        if command.stamp < self._fresh_after:
+            raise Refused("braking", f"observed before the arm braked: {self._held[0]}")
+        cause = self._braking_cause(now)
+        if cause[0]:
+            raise Refused("braking", f"{cause[0]}: {cause[1]}")
+        due = float(command.times[0]) - age  # s until its first row
+        if due < s.blend and not self._arbiter.has(now, source):
+            self._check_start(command, age, source)
+        single = len(command.times) == 1 and due < s.blend
+        if single:
+            stream = self._streams.get(source.name)
+            if stream is None or stream.silent_for(now) > _STREAM_GAP:
+                stream = self._streams[source.name] = Stream(s.dt)
+            stream.add(now, command.positions[0])
+        else:
+            self._streams.pop(source.name, None)
+        self._arbiter.take(now, source)
+        self._refused_in_a_row, self._refused_since = 0, None
+        self._pending = command
 
-    def stop(self, reason: str) -> None:
-        """Brake and latch, now and whatever the state; never refused."""
-        if not self._stop_reason:
-            self._stop_reason = reason
+    def _check_start(self, command: Command, age: float, source: Source) -> None:
+        """A command that takes the arm over begins where the arm is."""
+        columns = command.positions.T
+        first = np.array([np.interp(age, command.times, column) for column in columns])
+        off = np.abs(first - self.motion.q)
+        worst = int(np.argmax(off))
+        if off[worst] > source.start_tolerance:
+            raise Refused(
+                "start_pose",
+                f"{self.names[worst]} would begin {off[worst]:.3f} rad from the arm; at most "
+                f"{source.start_tolerance}",
+            )
+
+    # -- what the gate hears ------------------------------------------------------------
+
+    def hear_joint_state(
+        self, now: float, names: Sequence[str], positions: Sequence[float]
+    ) -> Refused | None:
+        """A joint state, whole or in part, by name (rad, m); joints of others are ignored.
+
+        Returns:
+            Why it, or a joint of it, was not taken; or None.
+        """
+        refusal = None
+        try:
+            self.feedback.hear(now, names, positions)
+        except (TypeError, ValueError) as error:
+            refusal = error if isinstance(error, Refused) else Refused("malformed", str(error))
+            self.refusals[refusal.check] += 1
+        if self.state is State.WAITING and self.feedback.whole:
+            self.state = State.DISABLED
+        return refusal
+
+    def measure(self, now: float, q: np.ndarray) -> Refused | None:
+        """A joint state of every joint, ``[D]`` in the gate's order."""
+        return self.hear_joint_state(now, self.names, q)
+
+    def hear_stop_channel(self, now: float) -> None:
+        """The heartbeat's source is alive (its silence stops, where one is configured)."""
+        self._stop_heard_at = now
+
+    def hear_clock(self, now: float, ros_now: float) -> None:
+        """Compare ROS time with the steady clock; a jump brakes. Call it often (10 Hz):
+        slow drift is followed."""
+        offset = ros_now - now
+        if self._clock_offset is None:
+            self._clock_offset = offset
+        drift = offset - self._clock_offset
+        if abs(drift) > self.settings.clock_tolerance:
+            self._clock_offset = offset
+            self.brake("clock_jump", f"ROS time jumped by {drift:+.3f} s")
+        else:
+            self._clock_offset += 0.02 * drift
+
+    def set_obstacles(self, now: float, obstacles: Iterable[Obstacle]) -> None:
+        """The obstacles beside the zones, all of them.
+
+        Raises:
+            ValueError: more than the clearance has room for; the ones before stay.
+        """
+        obstacles = tuple(obstacles)
+        self.clearance.set_obstacles(obstacles)
+        self._obstacles, self._obstacles_at = obstacles, now
+
+    # -- stop, brake, enable, reset -----------------------------------------------------
+
+    def stop(self, detail: str, check: str = "stop") -> None:
+        """Brake and latch, now and whatever the state; never refused.
+
+        ``check`` is the counter's word, ``detail`` a sentence for people.
+        """
+        if not self._stop[0]:
+            self._stop = (check, detail)
         self._drop_commands()
         if self.state in (State.WAITING, State.DISABLED):
             self.state = State.STOPPED  # nothing is commanded, and nothing will be
         elif self.state is not State.STOPPED:
             self.state = State.BRAKING
 
-    def hear_stop_channel(self, now: float) -> None:
-        """The heartbeat's source is alive (its silence stops, where one is configured)."""
-        self._stop_heard_at = now
+    def fault(self, check: str, detail: str) -> None:
+        """A cause for a stop that the caller watches: stops, and keeps reset and enable
+        refused until it is called again with an empty ``detail``."""
+        if not detail:
+            self._faults.pop(check, None)
+            return
+        self._faults[check] = detail
+        if not self._stop[0] and self.state in _MOVING:
+            self.stop(detail, check)
+
+    def brake(self, check: str, detail: str) -> None:
+        """Brake and hold; only what is observed later is executed. Nothing latches."""
+        self._fresh_after = self._now
+        self._held = (check, detail)
+        self._drop_commands()
+        if self.state in _MOVING and not self.motion.at_rest:
+            self.state = State.BRAKING
 
     def enable(self, now: float) -> None:
         """Take the arm where it is measured to be; only commands observed later count.
@@ -173,25 +384,25 @@ class Gate:
             return
         if self.state not in (State.DISABLED, State.WAITING):
             raise Refused("enable", f"the gate is {self.state.value}; it enables from disabled")
-        cause = self._standing_cause(now)
-        if cause:
-            raise Refused("enable", cause)
-        self._q = np.array(self._measured)
-        self._v = np.zeros_like(self._q)
-        self._stop_rows = self._stop_rows[:0]
-        self.clearance.anchor(self._q)
+        self.feedback.settle()
+        for check, detail in (self._standing_cause(now), self._braking_cause(now)):
+            if check:
+                raise Refused("enable", f"{check}: {detail}")
+        self.motion.seed(self.feedback.positions)
         self._drop_commands()
         self._enabled_at = now
-        self._commanded_at = -np.inf
-        self._off_track_since = None
-        self._on_track = True
+        self._held = ("no_command", "")
+        self._off_track_since, self._off_track = None, ""
+        self._blocked_since = None
         self._disable_at_rest = False
+        self.min_clearance = np.inf
         self.state = State.HOLDING
 
     def disable(self) -> None:
         """Let go of the arm: brake first if it moves. Commands are dropped."""
         self._drop_commands()
-        if self.state in (State.FOLLOWING, State.SLOWED, State.BRAKING, State.HOLDING):
+        if self.state in _MOVING:
+            self._held = ("disable", "")
             self._disable_at_rest = True
 
     def reset(self, now: float) -> None:
@@ -202,162 +413,279 @@ class Gate:
         """
         if self.state is not State.STOPPED:
             raise Refused("reset", f"the gate is {self.state.value}; it resets from stopped")
-        cause = self._standing_cause(now)
-        if cause:
-            raise Refused("reset", f"cause stands: {cause}")
-        self._stop_reason = ""
+        check, detail = self._standing_cause(now)
+        if check:
+            raise Refused("reset", f"cause stands: {check}: {detail}")
+        self._stop = ("", "")
         self._drop_commands()
-        self._off_track_since = None
+        self._off_track_since, self._off_track = None, ""
+        self._disable_at_rest = False
         self._enabled_at = np.inf
+        self.feedback.settle()
         self.state = State.DISABLED
+
+    def swap(self, limits: Limits, clearance: Clearance, sources: Iterable[Source] | None) -> None:
+        """Go on under other limits, zones and sources, from this tick to the next.
+
+        The caller has made sure that they are tighter, or that the gate is disabled.
+        """
+        clearance.set_obstacles(self._obstacles)
+        self.motion.swap(limits, clearance)
+        self.feedback.velocity = limits.velocity
+        if sources is not None:
+            self._drop_commands()
+            self._arbiter = Arbiter(sources)
 
     # -- the tick -----------------------------------------------------------------------
 
     def tick(self, now: float) -> Output:
         """One period: what to command for ``now + dt``."""
+        self._keep_time(now)
         self._watch(now)
-        moving_states = (State.HOLDING, State.FOLLOWING, State.SLOWED, State.BRAKING)
         wanted = None
-        if self.state in moving_states:
+        if self.state in _MOVING:
             wanted, verdict = self._advance(now)
         elif self.state is State.STOPPED:
-            verdict = Verdict(Kind.STOPPED, "stop", self._stop_reason)
+            verdict = Verdict(Kind.STOPPED, *self._stop)
         else:
             verdict = Verdict(Kind.HELD, self.state.value)
         commanding = self.state not in (State.WAITING, State.DISABLED) and np.isfinite(
             self._enabled_at
         )
+        clearance, pair = np.inf, None
         if commanding:
             self.verdicts[verdict.kind.value] += 1
             if verdict.check:
                 self.checks[verdict.check] += 1
-        clearance, pair = self.clearance.nearest() if commanding else (np.inf, None)
+            clearance, pair = self.clearance.nearest()
+            self.min_clearance = min(self.min_clearance, clearance)
         return Output(
-            positions=self._q.copy() if commanding else None,
-            velocities=self._v.copy() if commanding else None,
+            positions=self.motion.q.copy() if commanding else None,
+            velocities=self.motion.v.copy() if commanding else None,
             wanted=wanted,
             state=self.state,
             verdict=verdict,
             clearance=clearance,
             pair=pair.name if pair else "",
+            source=self._arbiter.active,
         )
 
     @property
+    def stop_check(self) -> str:
+        """The counter's word for why the gate is stopped; empty while it is not."""
+        return self._stop[0]
+
+    @property
     def stop_reason(self) -> str:
-        """Why the gate is stopped; empty while it is not."""
-        return self._stop_reason
+        """Why the gate is stopped, for people; empty while it is not."""
+        return self._stop[1] or self._stop[0]
+
+    @property
+    def active_source(self) -> str:
+        """Who has the arm; empty for nobody."""
+        return self._arbiter.active
+
+    @property
+    def blocked_for(self) -> float:
+        """Seconds for which what is wanted has been pushing against something guarded."""
+        return 0.0 if self._blocked_since is None else self._now - self._blocked_since
 
     @property
     def tracking_error(self) -> float:
         """Largest difference of set-point and measurement over the joints, rad."""
-        if self._measured is None or not np.isfinite(self._enabled_at):
+        if not self.feedback.whole or not np.isfinite(self._enabled_at):
             return 0.0
-        return float(np.max(np.abs(self._measured - self._q)))
+        return float(np.max(np.abs(self.feedback.positions - self.motion.q)))
+
+    def _keep_time(self, now: float) -> None:
+        """Ticks that come late slow the arm down, then brake it."""
+        s = self.settings
+        gap = s.dt if self._ticked_at is None else now - self._ticked_at
+        self._now = self._ticked_at = now
+        if gap <= 2.0 * s.dt:
+            self._late_run = max(0.0, self._late_run - 0.1)
+            return
+        self.late_ticks += 1
+        self._late_run += 1.0
+        # What nobody could hear did not grow old meanwhile.
+        self.feedback.excuse(gap - s.dt)
+        if gap > s.stall:
+            self.brake("overrun", f"no tick for {gap:.3f} s")
+        elif self._late_run >= 4 * s.late_ticks:
+            self.brake("overrun", f"{self._late_run:.0f} late ticks")
+            self._late_run = float(s.late_ticks)
 
     def _watch(self, now: float) -> None:
-        """Causes that stop the arm without anybody asking."""
-        if self.state in (State.WAITING, State.DISABLED, State.STOPPED):
+        """Causes that stop or brake the arm without anybody asking."""
+        if self.state not in _MOVING:
             return
-        cause = self._standing_cause(now)
-        if not cause and self.tracking_error > self.settings.tracking_error:
-            if self._off_track_since is None:
-                self._off_track_since = now
-            if now - self._off_track_since > self.settings.tracking_time:
-                cause = f"tracking error {self.tracking_error:.3f} rad for too long"
-        elif not cause:
-            self._off_track_since = None
-        if cause and not self._stop_reason:
-            self.stop(cause)
+        check, detail = self._standing_cause(now)
+        if check and not self._stop[0]:
+            self.stop(detail, check)
+        self._watch_tracking(now)
+        check, detail = self._braking_cause(now)
+        if check and self._held[0] != check:
+            self.brake(check, detail)
+        if self._refused_since is not None and now - self._refused_since > _REFUSALS_FOR:
+            self.brake("refused_in_a_row", f"nothing else for {_REFUSALS_FOR} s")
+        if self.settings.obstacle_speed and self._obstacles:
+            age = now - self._obstacles_at
+            self.clearance.grow_obstacles(self.settings.obstacle_speed * age)
 
-    def _standing_cause(self, now: float) -> str:
+    def _watch_tracking(self, now: float) -> None:
+        s, error = self.settings, self.tracking_error
+        if error <= s.tracking_error:
+            self._off_track_since, self._off_track = None, ""
+            return
+        if self._off_track_since is None:
+            self._off_track_since = now
+        elapsed = now - self._off_track_since
+        if elapsed > s.tracking_time and not self._off_track:
+            frozen = self.feedback.still_for(now) >= elapsed
+            self._off_track = "frozen" if frozen else "tracking_error"
+
+    def _standing_cause(self, now: float) -> tuple[str, str]:
+        """What latches: check and detail, empty where nothing does."""
         s = self.settings
-        age = now - self._measured_at
-        if self._measured is None:
-            return "no joint state yet"
+        for check, detail in self._faults.items():
+            return check, detail
+        if not self.feedback.whole:
+            missing = ", ".join(self.feedback.missing)
+            return "joint_state_age", f"no joint state yet of {missing}"
+        age, name = self.feedback.age(now)
         if age > s.joint_state_timeout:
-            return f"joint_states are {age:.2f} s old; at most {s.joint_state_timeout} s"
+            return (
+                "joint_state_age",
+                f"joint_states: {name} is {age:.2f} s old; at most {s.joint_state_timeout} s",
+            )
         if s.stop_heartbeat is not None:
             if self._stop_heard_at is None:
-                return "no heartbeat on the stop topic yet"
+                return "heartbeat", "no heartbeat on the stop topic yet"
             if now - self._stop_heard_at > s.stop_heartbeat:
-                return f"stop topic silent for {now - self._stop_heard_at:.2f} s"
-        holding_on = self.state not in (State.WAITING, State.DISABLED, State.STOPPED)
-        if holding_on and self.tracking_error > s.tracking_error_hard:
-            return f"tracking error {self.tracking_error:.3f} rad"
-        return ""
+                return "heartbeat", f"stop topic silent for {now - self._stop_heard_at:.2f} s"
+        if self.state not in _MOVING:
+            return "", ""
+        if self.feedback.jumped:
+            return "joint_state_jump", self.feedback.jumped
+        if self.tracking_error > s.tracking_error_hard:
+            return "tracking_error_hard", f"tracking error {self.tracking_error:.3f} rad"
+        if s.blocked_timeout is not None and self.blocked_for > s.blocked_timeout:
+            return "blocked", f"pushing against what is guarded for {self.blocked_for:.1f} s"
+        return "", ""
+
+    def _braking_cause(self, now: float) -> tuple[str, str]:
+        """What brakes for as long as it stands: check and detail."""
+        s = self.settings
+        if self.feedback.not_finite:
+            return "joint_state_not_finite", f"no number: {self.feedback.not_finite}"
+        if self._off_track:
+            error = self.tracking_error
+            return self._off_track, f"tracking error {error:.3f} rad; at most {s.tracking_error}"
+        if s.obstacle_timeout is not None and now - self._obstacles_at > s.obstacle_timeout:
+            age = now - self._obstacles_at
+            since = f"{age:.2f} s old" if np.isfinite(age) else "never heard"
+            return "obstacles_stale", f"obstacles are {since}; at most {s.obstacle_timeout} s"
+        return "", ""
 
     def _stopping(self) -> bool:
-        return bool(self._stop_reason) or self._disable_at_rest
+        return bool(self._stop[0]) or self._disable_at_rest
 
     def _drop_commands(self) -> None:
         self._pending = None
         self._reference = None
+        self._streams.clear()
+        self._arbiter.release()
+        self._refused_in_a_row, self._refused_since = 0, None
+
+    # -- following ----------------------------------------------------------------------
 
     def _advance(self, now: float) -> tuple[np.ndarray | None, Verdict]:
-        s = self.settings
         if self._pending is not None:
-            self._reference = Reference(
-                self._pending, now, self._q, self._v, self.limits.velocity,
-                self.limits.acceleration, s.blend, s.settle,
-            )  # fmt: skip
-            self._pending = None
-        if self._stopping():
-            return None, self._run_out(Verdict(Kind.STOPPED, "stop", self._stop_reason))
+            self._take_over(now)
+        if self._stop[0]:
+            return None, self._run_out(Verdict(Kind.STOPPED, *self._stop))
+        silent = self._arbiter.silent_for(now)
+        if self._arbiter.active and silent > self._arbiter.timed_out_after:
+            if self._reference is not None:
+                text = f"{self._arbiter.active}: no command for {silent:.2f} s"
+                self._held = ("command_timeout", text)
+            self._drop_commands()
         if self._reference is None:
-            return None, self._run_out(Verdict(Kind.HELD, "no_command"))
-        age = now - self._commanded_at
-        if age > s.command_timeout:
+            return None, self._run_out(Verdict(Kind.HELD, *self._held))
+        ratio, check, why = self._speed_ratio()
+        wanted, rate, zone = self._next_setpoint(ratio)
+        verdict, by_speed = self.motion.follow(wanted, rate, ratio)
+        self._count_blocked(verdict)
+        if verdict.kind is not Kind.HELD and (zone[0] or (by_speed and ratio < 1.0)):
+            verdict = Verdict(Kind.SLOWED, *(zone if zone[0] else (check, why)))
+        if self._reference.finished and self.motion.at_rest:
             self._reference = None
-            why = f"no command for {age:.2f} s"
-            return None, self._run_out(Verdict(Kind.HELD, "command_timeout", why))
-        ratio, why = self._speed_ratio()
-        wanted, rate, slower = self._next_setpoint(ratio)
-        verdict, capped = self._follow(wanted, rate, ratio)
-        if verdict.kind is not Kind.HELD and (slower or (capped and ratio < 1.0)):
-            verdict = Verdict(Kind.SLOWED, "speed_ratio", why)
-        if self._reference.finished and not self._v.any():
-            self._reference = None
+            self._held = ("no_command", "")
             self.state = State.HOLDING
         else:
             self.state = State.SLOWED if verdict.kind is Kind.SLOWED else State.FOLLOWING
         return wanted, verdict
 
-    def _next_setpoint(self, ratio: float) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _take_over(self, now: float) -> None:
+        s, m = self.settings, self.motion
+        command, self._pending = self._pending, None
+        stream = self._streams.get(self._arbiter.active)
+        slower = stream.slower() if stream else None
+        if stream and slower is None:
+            self._reference = stream
+            return
+        blend = 3.0 * stream.period if stream else s.blend
+        self._reference = Reference(
+            slower or command, now, m.q, m.v, m.a, self.limits, blend, s.settle
+        )
+        if not stream:
+            jump = self._reference.jump
+            fits = next((f"<={b:g}" for b in _JUMPS if jump <= b), f">{_JUMPS[-1]:g}")
+            self.chunk_jumps[fits] += 1
+
+    def _next_setpoint(self, ratio: float) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
         """Let the reference run one tick on: its set-point, the set-point's velocity, and
-        whether its clock had to run slower for the ratio of joint speeds. A motion that
-        keeps the ratio keeps its time."""
+        what made its clock run slower. A motion that keeps the speed rules keeps its time."""
         dt, reference = self.settings.dt, self._reference
+        velocity = self.limits.velocity
         before = reference.at()
         reference.advance(dt)
         wanted = reference.at()
-        over = float(np.max(np.abs(wanted - before) / (self.limits.velocity * dt)) / ratio)
-        if ratio == 1.0 or over <= 1.0:
-            return wanted, (wanted - before) / dt, False
-        reference.advance(dt / over - dt)
+        rate = (wanted - before) / dt
+        factor, *zone = self.clearance.speed_factor(rate, velocity)
+        share = float(np.max(np.abs(rate) / velocity))
+        if ratio < 1.0 and share * factor > ratio:
+            factor, zone = ratio / share, self._speed_ratio()[1:]
+        if factor >= 1.0:
+            return wanted, rate, ("", "")
+        reference.advance(dt * factor - dt)
         wanted = reference.at()
-        return wanted, (wanted - before) / dt, True
+        return wanted, (wanted - before) / dt, tuple(zone)
 
-    def _speed_ratio(self) -> tuple[float, str]:
-        ratio, zone = self.clearance.speed_ratio()
-        why = f"slow zone {zone}" if zone else ""
-        inside = (self._q >= self.limits.lower - _EPS) & (self._q <= self.limits.upper + _EPS)
-        if self.settings.recovery_ratio < ratio:
-            if not inside.all():
-                return self.settings.recovery_ratio, "recovering from outside a position limit"
-            violated = self.clearance.violated()
-            if violated:
-                return self.settings.recovery_ratio, f"recovering: {violated[0].name}"
-        return ratio, why
+    def _speed_ratio(self) -> tuple[float, str, str]:
+        """Share of the joint speeds that may be used at all: check and text where not 1."""
+        out_of = self.motion.recovering
+        if out_of:
+            return self.settings.recovery_ratio, "recovery", f"recovering: {out_of}"
+        if self._late_run >= self.settings.late_ticks:
+            return 0.5, "overrun", f"{self.late_ticks} late ticks"
+        return 1.0, "", ""
+
+    def _count_blocked(self, verdict: Verdict) -> None:
+        if verdict.check not in _GEOMETRY:
+            self._blocked_since = None
+        elif self._blocked_since is None:
+            self._blocked_since = self._now
 
     def _run_out(self, verdict: Verdict) -> Verdict:
         """Follow the kept stop to rest, then stand."""
-        moved = bool(self._v.any())
-        self._take_kept_stop()
-        self._on_track = not self._v.any()
+        self._blocked_since = None
+        moved = bool(self.motion.v.any())
+        self.motion.run_out()
         # What leaves last is at rest: the row that ends a motion is still sent.
-        if self._v.any() or len(self._stop_rows) or (moved and self._disable_at_rest):
+        if not self.motion.at_rest or (moved and self._disable_at_rest):
             self.state = State.BRAKING
-        elif self._stop_reason:
+        elif self._stop[0]:
             self.state = State.STOPPED
         elif self._disable_at_rest:
             self._disable_at_rest = False
@@ -366,123 +694,3 @@ class Gate:
         else:
             self.state = State.HOLDING
         return verdict
-
-    def _follow(self, wanted: np.ndarray, rate: np.ndarray, ratio: float) -> tuple[Verdict, bool]:
-        """Take the set-point, or the nearest legal step. Also says whether it was the
-        joint speeds, times ``ratio``, that shaped it."""
-        s, lim = self.settings, self.limits
-        speed = lim.velocity * ratio
-        exact = (wanted - self._q) / s.dt
-        broken = self._illegal(exact, speed)
-        # An arm that was on its set-points goes on with them as they are. One that catches
-        # up lands only where it can then keep the set-point's own speed.
-        step = lim.acceleration * s.dt * (1 + _EPS)
-        if not broken and not (self._on_track or (np.abs(exact - rate) <= step).all()):
-            broken = "acceleration"
-        self._on_track = False
-        if not broken:
-            shaped = exact
-            blocked = self._take(wanted, exact)
-            self._on_track = blocked is None
-        else:
-            shaped = self._shape(wanted, rate, speed)
-            blocked = self._take(self._q + shaped * s.dt, shaped)
-        capped = broken == "velocity"
-        if blocked is None:
-            return Verdict(Kind.CLAMPED, broken) if broken else Verdict(Kind.PASSED), capped
-        # Not clear. Moving: half-way to braking. At rest: straight at the set-point, in a
-        # smaller step, since shaping joint by joint may have bent it into the obstacle.
-        for smaller in self._smaller(wanted, shaped, speed):
-            if self._take(self._q + smaller * s.dt, smaller) is None:
-                return Verdict(Kind.CLAMPED, blocked.check, blocked.detail), False
-        self._take_kept_stop()
-        return Verdict(Kind.HELD, blocked.check, blocked.detail), False
-
-    def _illegal(self, v: np.ndarray, speed: np.ndarray) -> str:
-        """The first rule that a step at ``v`` breaks, or an empty text."""
-        s, lim = self.settings, self.limits
-        if (np.abs(v) > speed * (1 + _EPS)).any():
-            return "velocity"
-        if (np.abs(v - self._v) > lim.acceleration * s.dt * (1 + _EPS) + _EPS).any():
-            return "acceleration"
-        low, high = self._position_bound()
-        if (v > high + _EPS).any() or (v < low - _EPS).any():
-            return "position"
-        return ""
-
-    def _position_bound(self) -> tuple[np.ndarray, np.ndarray]:
-        """Velocities from which every joint still stops inside its limits. Outside a
-        limit: only the way back."""
-        dt, lim = self.settings.dt, self.limits
-        return (
-            -stoppable_speed(self._q - lim.lower, dt, self._brake),
-            stoppable_speed(lim.upper - self._q, dt, self._brake),
-        )
-
-    def _shape(self, wanted, rate, speed) -> np.ndarray:
-        """The nearest legal velocity: catch up with the set-point and be able to stay on it.
-
-        ``rate`` is the set-point's own velocity. The rest of the way is closed no faster
-        than a stop allows; one factor over the vector keeps the direction for speed.
-        """
-        dt, lim = self.settings.dt, self.limits
-        error = wanted - rate * dt - self._q
-        catch_up = stoppable_speed(np.abs(error), dt, self._brake)
-        need = np.abs(error) / dt
-        factor = np.min(catch_up / np.maximum(need, 1e-12), initial=1.0, where=need > 1e-12)
-        v = rate + error / dt * factor
-        v = v * min(1.0, float(np.min(speed / np.maximum(np.abs(v), 1e-12))))
-        step = lim.acceleration * dt
-        low, high = self._position_bound()
-        # What cannot be braked away in one tick stays: never ask for more than the limit.
-        v = np.clip(v, np.minimum(low, self._v + step), np.maximum(high, self._v - step))
-        return np.clip(v, self._v - step, self._v + step)
-
-    def _smaller(self, wanted, shaped, speed) -> list[np.ndarray]:
-        dt, lim = self.settings.dt, self.limits
-        if self._v.any():
-            rows = self._stop_rows
-            braking = (rows[0] - self._q) / dt if len(rows) else np.zeros_like(self._v)
-            return [(shaped + braking) / 2]
-        way = wanted - self._q
-        cap = np.minimum(lim.acceleration * dt, speed)
-        longest = float(np.max(np.abs(way) / (cap * dt), initial=0.0))
-        if longest < 1e-6:
-            return []
-        straight = way / dt / max(longest, 1.0)
-        low, high = self._position_bound()
-        return [np.clip(straight * f, low, high) for f in (1.0, 0.25)]
-
-    def _take(self, q: np.ndarray, v: np.ndarray) -> Blocked | None:
-        """Take the step to ``q`` if it and a stop from it are inside limits and clear."""
-        dt = self.settings.dt
-        blocked: Blocked | None = None
-        for plan in (synchronised_stop, each_joint_stop):
-            rows = plan(q, v, dt, self._brake)
-            end = rows[-1] if len(rows) else q
-            if not self._stays_inside(end):
-                continue
-            straight = plan is synchronised_stop and len(rows)
-            blocked = self.clearance.blocked(
-                np.array([q, end]) if straight else np.vstack([q[None], rows])
-            )
-            if blocked is None:
-                self._move(q, v, rows)
-                return None
-        return blocked or Blocked("position", "no stop from here stays inside the limits")
-
-    def _stays_inside(self, end: np.ndarray) -> bool:
-        low = np.minimum(self.limits.lower, self._q)
-        high = np.maximum(self.limits.upper, self._q)
-        return bool((end >= low - _EPS).all() and (end <= high + _EPS).all())
-
-    def _take_kept_stop(self) -> None:
-        if not len(self._stop_rows):
-            self._v = np.zeros_like(self._v)
-            return
-        q = self._stop_rows[0]
-        self._move(q, (q - self._q) / self.settings.dt, self._stop_rows[1:])
-
-    def _move(self, q: np.ndarray, v: np.ndarray, stop: np.ndarray) -> None:
-        self.clearance.move(q)
-        self._q, self._v, self._stop_rows = np.array(q), v, stop

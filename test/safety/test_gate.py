@@ -216,7 +216,7 @@ def test_a_slow_zone_slows_what_is_too_fast_and_says_so(oracle):
     speeds = [np.abs(o.velocities / oracle.velocity).max() for o in run.outputs]
     assert 0.49 < max(speeds) <= 0.5 + 1e-9
     slowed = [o for o in run.outputs if o.state is State.SLOWED]
-    assert slowed and all(o.verdict.detail == "slow zone low" for o in slowed)
+    assert slowed and all("slow zone low" in o.verdict.detail for o in slowed)
     assert not oracle.findings(run.stream)
 
 
@@ -385,14 +385,37 @@ def test_old_feedback_stops_and_reset_waits_for_it(oracle):
     assert not oracle.findings(run.stream)
 
 
-@pytest.mark.parametrize(("off", "ticks"), [(0.3, 60), (0.7, 2)])
-def test_an_arm_that_is_not_where_it_was_sent_stops_the_gate(off, ticks):
-    run = Run().enable()
-    for _ in range(ticks):
+def lag(run, off, ticks):
+    """An arm that stays ``off`` rad away, and trembles a little."""
+    for k in range(ticks):
         run.now += DT
-        run.gate.measure(run.now, run.rows[0] + off)
-        run.gate.tick(run.now)
-    assert "tracking error" in run.gate.stop_reason
+        run.gate.measure(run.now, run.rows[0] + off + 1e-4 * (k % 2))
+        run.outputs.append(run.gate.tick(run.now))
+
+
+def test_an_arm_that_lags_too_long_is_braked_and_may_go_on_when_it_has_caught_up():
+    run = Run().enable()
+    t = np.arange(60) * PERIOD
+    run.propose(t, swing(run, t))
+    lag(run, 0.3, 10)
+    assert run.outputs[-1].velocities.any()
+    lag(run, 0.3, 90)
+    assert run.gate.state is State.HOLDING
+    assert run.outputs[-1].verdict.check == "tracking_error"
+    with pytest.raises(Refused, match="tracking error"):
+        run.propose(t, swing(run, t))
+    run.ticks(1)
+    run.propose(t, swing(run, t))
+    assert run.ticks(5).velocities.any()
+
+
+def test_an_arm_that_is_far_from_where_it_was_sent_stops_the_gate():
+    run = Run().enable()
+    lag(run, 0.7, 4)  # the first two might be a glitch
+    assert run.gate.stop_check == "joint_state_jump"
+    run = Run(joint_state_jump=10.0).enable()
+    lag(run, 0.7, 2)
+    assert run.gate.stop_check == "tracking_error_hard"
 
 
 def test_disabling_brakes_first(oracle):

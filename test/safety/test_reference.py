@@ -3,11 +3,18 @@
 import numpy as np
 import pytest
 
+from smolvla_ros.safety import Limits
 from smolvla_ros.safety.command import Command
-from smolvla_ros.safety.reference import Reference
+from smolvla_ros.safety.reference import Reference, Stream
 
-LIMITS = (np.full(2, 2.0), np.full(2, 10.0))
+WIDE = np.full(2, np.inf)
+LIMITS = Limits(-WIDE, WIDE, np.full(2, 2.0), np.full(2, 10.0), WIDE)
 DT = 0.01
+
+
+def refer(command, now, q, v, limits=LIMITS, a=(0.0, 0.0), blend=0.2, settle=0.15):
+    q, v, a = (np.array(x, dtype=float) for x in (q, v, a))
+    return Reference(command, now, q, v, a, limits, blend, settle)
 
 
 def wave(n=50, period=1 / 30, stamp=0.0):
@@ -27,29 +34,29 @@ def test_a_command_that_fits_is_followed_by_its_stamp():
     command = wave()
     now = 0.2  # the chunk answers an observation 0.2 s ago: its first rows are past
     start, rate = np.array([np.sin(0.2), np.cos(0.2)]), np.array([np.cos(0.2), -np.sin(0.2)])
-    rows = play(Reference(command, now, start, rate, *LIMITS, blend=0.2, settle=0.15), 1.0)
+    rows = play(refer(command, now, start, rate), 1.0)
     t = now + np.arange(len(rows)) * DT
     assert np.abs(rows - np.column_stack([np.sin(t), np.cos(t)])).max() < 1e-4
 
 
 def test_take_over_from_elsewhere_has_no_jump_and_arrives():
     start, rate = np.array([0.5, 0.5]), np.array([-0.4, 0.3])
-    reference = Reference(wave(100), 0.0, start, rate, *LIMITS, blend=0.2, settle=0.15)
+    reference = refer(wave(100), 0.0, start, rate)
     rows = play(reference, 2.0)
     v = np.diff(rows, axis=0) / DT
     a = np.diff(v, axis=0) / DT
     assert np.abs(rows[0] - start).max() < 1e-12
     assert np.abs(v[0] - rate).max() < 0.1
-    assert np.abs(a).max() < LIMITS[1][0], "the fade asks for less than the acceleration limit"
+    assert np.abs(a).max() < LIMITS.acceleration[0], (
+        "the fade asks for less than the acceleration limit"
+    )
     t = 2.0
     assert np.abs(rows[-1] - [np.sin(t), np.cos(t)]).max() < 1e-4
 
 
 def test_a_command_that_nothing_follows_comes_to_rest_on_its_own_path():
     command = wave()
-    reference = Reference(
-        command, 0.0, command.positions[0], np.array([1.0, 0.0]), *LIMITS, blend=0.2, settle=0.15
-    )
+    reference = refer(command, 0.0, command.positions[0], [1.0, 0.0])
     rows = play(reference, command.times[-1] + 0.5)
     assert np.abs(rows[-1] - command.positions[-1]).max() < 1e-9
     assert reference.finished
@@ -61,14 +68,65 @@ def test_a_command_that_nothing_follows_comes_to_rest_on_its_own_path():
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_short_commands_end_on_their_last_row(n):
     command = wave(n)
-    reference = Reference(
-        command, 0.0, command.positions[0], np.zeros(2), *LIMITS, blend=0.1, settle=0.15
-    )
+    reference = refer(command, 0.0, command.positions[0], [0.0, 0.0], blend=0.1)
     assert np.abs(play(reference, 2.0)[-1] - command.positions[-1]).max() < 1e-9
 
 
-def test_a_single_set_point_is_meant_as_it_is():
+def test_a_goal_that_is_due_too_soon_takes_longer():
     command = Command(0.0, np.array([0.01]), np.array([[0.3, 0.4]]))
-    reference = Reference(command, 0.0, np.zeros(2), np.zeros(2), *LIMITS, blend=0.2, settle=0.15)
-    reference.advance(DT)
-    assert np.array_equal(reference.at(), [0.3, 0.4])
+    rows = play(refer(command, 0.0, [0.0, 0.0], [0.0, 0.0]), 1.0)
+    assert np.abs(np.diff(rows, axis=0)).max() / DT < LIMITS.velocity[0]
+    assert np.abs(np.diff(rows, n=2, axis=0)).max() / DT**2 < LIMITS.acceleration[0]
+    assert np.allclose(rows[-1], [0.3, 0.4])
+
+
+def test_a_command_that_begins_later_starts_from_the_arm():
+    command = Command(0.0, np.array([2.0]), np.array([[0.5, -0.5]]))
+    rows = play(refer(command, 0.0, [0.0, 0.0], [0.0, 0.0]), 2.5)
+    assert np.abs(rows[100] - [0.25, -0.25]).max() < 0.01, "half-way at half time"
+    assert np.abs(rows[-1] - [0.5, -0.5]).max() < 1e-9
+    assert np.abs(np.diff(rows, axis=0)).max() / DT < 0.5
+
+
+def test_a_path_that_ends_at_rest_keeps_its_own_time():
+    t = np.linspace(0.0, 2.0, 61)
+    u = t / 2.0
+    rest_to_rest = 0.5 * (u**3 * (10 - 15 * u + 6 * u * u))[:, None] * [1.0, -1.0]
+    command = Command(0.0, t, rest_to_rest)
+    rows = play(refer(command, 0.0, [0.0, 0.0], [0.0, 0.0]), 2.0)
+    u = np.arange(len(rows)) * DT / 2.0
+    wanted = 0.5 * (u**3 * (10 - 15 * u + 6 * u * u))[:, None] * [1.0, -1.0]
+    assert np.abs(rows - wanted).max() < 1e-4
+
+
+def test_times_that_are_far_from_even_do_not_swing_out():
+    times = np.array([0.0, 1e-9, 1.0, 2.0, 2.0 + 1e-9])
+    rows = np.array([[0.0, 0.0], [0.1, 0.1], [0.2, 0.2], [0.3, 0.3], [0.1, 0.0]])
+    played = play(refer(Command(0.0, times, rows), 0.0, [0.0, 0.0], [0.0, 0.0]), 3.0)
+    assert np.abs(played).max() < 0.5
+
+
+def test_with_a_jerk_limit_a_take_over_keeps_it():
+    limits = Limits(-WIDE, WIDE, np.full(2, 2.0), np.full(2, 10.0), np.full(2, 40.0))
+    rows = play(refer(wave(200), 0.0, [0.3, 0.8], [-0.2, 0.3], limits, a=[1.0, -1.0]), 3.0)
+    assert np.abs(np.diff(rows, n=3, axis=0)).max() / DT**3 < 40.0
+
+
+@pytest.mark.parametrize("period", [DT, 0.02, 1 / 30, 0.1])
+def test_a_stream_goes_on_between_set_points(period):
+    stream, line = Stream(DT), np.array([0.5, -0.2])
+    for k in range(20):
+        stream.add(k * period, line * k * period)
+    slower = stream.slower()
+    if period == DT:
+        assert slower is None
+        stream.advance(DT)
+        assert np.allclose(stream.at(), line * 19 * period), "at the set-point itself"
+        stream.advance(DT)
+        assert np.allclose(stream.at(), line * 20 * period), "and on, where one is missing"
+        stream.advance(5 * DT)
+        assert np.allclose(stream.at(), line * 21 * period) and stream.finished, "not for ever"
+    else:
+        assert np.allclose(slower.positions[0], line * 19 * period)
+        slope = (slower.positions[1] - slower.positions[0]) / slower.times[1]
+        assert np.allclose(slope, line)

@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from smolvla_ros.safety.stopping import each_joint_stop, stoppable_speed, synchronised_stop
+from smolvla_ros.safety.stopping import (
+    each_joint_stop,
+    jerk_limited_stop,
+    stoppable_speed,
+    synchronised_stop,
+)
 
 speeds = arrays(float, 4, elements=st.floats(-5, 5))
 decels = arrays(float, 4, elements=st.floats(0.5, 50))
@@ -51,3 +56,33 @@ def test_from_the_stoppable_speed_a_joint_stops_within_the_gap(gap, decel, dt, s
 def test_the_stoppable_speed_lands_on_a_near_goal_in_one_tick():
     v = stoppable_speed(np.array([1e-9]), 0.01, np.array([8.0]))
     assert np.isclose(v[0] * 0.01, 1e-9, rtol=1e-3)
+
+
+@given(
+    v=speeds,
+    decel=decels,
+    jerk=arrays(float, 4, elements=st.floats(20, 2000)),
+    share=arrays(float, 4, elements=st.floats(-1, 1)),
+    dt=periods,
+)
+def test_a_jerk_limited_stop_keeps_its_limits_and_ends_at_rest(v, decel, jerk, share, dt):
+    q = np.array([0.1, -0.2, 0.3, 0.0])
+    a = share * decel  # whatever the motion was about to do
+    rows = jerk_limited_stop(q, v, a, dt, decel, jerk)
+    speed = velocities(q, v, rows, dt)
+    force = np.vstack([a, np.diff(speed, axis=0) / dt, np.zeros(4)])
+    assert np.abs(speed[-1]).max() < 1e-9
+    assert (np.abs(force) <= decel * (1 + 1e-6) + 1e-6).all()
+    assert (np.abs(np.diff(force, axis=0)) <= jerk * dt * (1 + 1e-6) + 1e-6).all()
+
+
+@given(
+    gap=st.floats(0, 2), decel=st.floats(0.5, 50), jerk=st.floats(20, 2000), dt=periods
+)  # fmt: skip
+def test_from_the_stoppable_speed_a_jerk_limited_joint_stops_within_the_gap(gap, decel, jerk, dt):
+    one = np.ones(1)
+    v = stoppable_speed(one * gap, dt, one * decel, jerk)
+    rows = jerk_limited_stop(v * dt, v, 0 * v, dt, one * decel, one * jerk)
+    end = rows[-1] if len(rows) else v * dt
+    # Its discrete ramps may need up to a tick more than the formula's continuous ones.
+    assert end[0] <= gap + v[0] * dt + 1e-9

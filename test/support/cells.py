@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from smolvla_ros.cell import Cell, load_cell, load_gate, load_robot
+from smolvla_ros.cell import Cell, SourceConfig, load_cell, load_gate, load_robot
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.safety import Command, Gate, Output, read_command
 
@@ -21,12 +22,23 @@ def tabletop() -> tuple[Cell, RobotModel]:
 
 
 class Run:
-    """A gate in simulated time, with an arm that follows perfectly."""
+    """A gate in simulated time, with an arm that follows perfectly.
 
-    def __init__(self, start: np.ndarray | str = "ready"):
+    ``start_tolerance``: rad; commands may begin anywhere, or the hard ones would be refused
+    before they try anything. ``changes``: keys of the monitor's section, other than the cell's.
+    """
+
+    def __init__(
+        self,
+        start: np.ndarray | str = "ready",
+        start_tolerance: float = np.inf,
+        **changes: object,
+    ):
         cell, self.robot = tabletop()
-        self.gate: Gate = load_gate(cell.safety_monitor, self.robot, cell.path)
-        self.dt = 1.0 / cell.safety_monitor.rate
+        policy = SourceConfig(topic="policy", start_tolerance=start_tolerance)
+        config = replace(cell.safety_monitor, **{"sources": {"policy": policy}, **changes})
+        self.gate: Gate = load_gate(config, self.robot, cell.path)
+        self.dt = 1.0 / config.rate
         self.now = 100.0
         self.rows: list[np.ndarray] = []
         self.outputs: list[Output] = []
