@@ -64,10 +64,11 @@ def load[T](cls: type[T], data: Any, where: str) -> T:
     return value
 
 
-class _Loader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice in one group; plain YAML drops the first."""
 
     def construct_mapping(self, node, deep=False):
+        """The group that ``node`` stands for, its keys unique."""
         seen = set()
         for name in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
             if name.value in seen:
@@ -78,14 +79,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, loader: type[StrictLoader] = StrictLoader) -> Any:
     """The document in a YAML file.
+
+    Args:
+        loader: one that knows further tags, where the file has them.
 
     Raises:
         ConfigError: it is no text, no YAML, or names a key twice.
     """
     try:
-        return yaml.load(path.read_text(), _Loader)
+        return yaml.load(path.read_text(), loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
 

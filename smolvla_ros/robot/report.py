@@ -20,7 +20,8 @@ def report(robot: RobotModel, samples: int, seed: int) -> list[str]:
     lines = [f"link {name}: {_source(robot, name)}" for name in robot.links]
     lines.append(f"{len(robot.self_collision_pairs())} pairs of shapes checked for self-collision")
     lines += hidden_contacts(robot, samples, seed)
-    lines += placeholders(robot)
+    lines += placeholder(robot, "velocity", "rad/s (m/s)")
+    lines += placeholder(robot, "effort", "Nm (N)")
     return lines + robot.notes
 
 
@@ -41,17 +42,15 @@ def hidden_contacts(robot: RobotModel, samples: int, seed: int) -> list[str]:
     ]
 
 
-def placeholders(robot: RobotModel) -> list[str]:
-    """Limits that are the same on every joint: somebody may have filled them in."""
-    lines = []
-    for attribute, unit in (("velocity", "rad/s (m/s)"), ("effort", "Nm (N)")):
-        values = getattr(robot, attribute)
-        if robot.dof >= _MANY and np.isfinite(values[0]) and (values == values[0]).all():
-            lines.append(
-                f"{attribute} limit of every joint is {values[0]:g} {unit}: check that it is "
-                "no placeholder"
-            )
-    return lines
+def placeholder(robot: RobotModel, attribute: str, unit: str) -> list[str]:
+    """A line where a limit is the same on every joint: somebody may have filled it in."""
+    values = getattr(robot, attribute)
+    if robot.dof < _MANY or not np.isfinite(values[0]) or (values != values[0]).any():
+        return []
+    return [
+        f"{attribute} limit of every joint is {values[0]:g} {unit} in the URDF: "
+        "check that it is no placeholder"
+    ]
 
 
 def _source(robot: RobotModel, link: str) -> str:

@@ -6,11 +6,13 @@ import itertools
 import math
 import xml.etree.ElementTree as ET
 
+import coal
 import numpy as np
+import pinocchio as pin
 import pytest
-from arms import CHAIN, LIMIT, joint
+from arms import CHAIN, GRIPPER, LIMIT, bent_plate, joint, link, mesh, write_mesh
 
-from smolvla_ros.robot import RobotError, RobotModel
+from smolvla_ros.robot import Attachment, RobotError, RobotModel
 from smolvla_ros.share import share
 
 
@@ -188,3 +190,206 @@ def test_a_continuous_joint_turns_without_end_whatever_limits_it_carries(write, 
     for turns in (0, 1, -3):
         there = robot.frame_position(q + np.array([0.0, 2 * math.pi * turns, 0.0]), "d")
         np.testing.assert_allclose(there, expected, atol=1e-12)
+
+
+# -- joints that follow others -------------------------------------------------------------
+
+
+def test_f64_a_mimic_joint_follows_and_is_not_commanded(write) -> None:
+    robot = RobotModel(write("a.urdf", GRIPPER))
+    assert robot.names == ("turn", "left_slide")
+    assert robot.dof == 2
+    assert robot.mimics.keys() == {"right_slide"}
+    for opening in (0.0, 0.03):
+        q = np.array([0.0, opening])
+        np.testing.assert_allclose(robot.frame_position(q, "left"), [1.0, opening, 0.0])
+        np.testing.assert_allclose(robot.frame_position(q, "right"), [1.0, -opening, 0.0])
+
+
+def mimic(joint_: str, multiplier: float = 1.0, offset: float = 0.0, limit: str = LIMIT) -> str:
+    return limit + f'<mimic joint="{joint_}" multiplier="{multiplier}" offset="{offset}"/>'
+
+
+def test_a_mimic_of_a_mimic_and_of_a_turning_joint_is_followed(write) -> None:
+    body = (
+        "".join(f'<link name="{n}"/>' for n in "abcd")
+        + joint("ab", "a", "b", "continuous", "")
+        + joint("bc", "b", "c", "continuous", mimic("cd", -2.0, 0.1, ""))
+        + joint("cd", "c", "d", "continuous", mimic("ab", 0.5, 0.3, ""))
+    )
+    robot = RobotModel(write("a.urdf", body))
+    assert robot.names == ("ab",)
+    for value in (0.0, 1.2, -40.0):
+        first, second, third = value, -2.0 * (0.5 * value + 0.3) + 0.1, 0.5 * value + 0.3
+        np.testing.assert_allclose(
+            robot.configuration(np.array([value])),
+            [f(v) for v in (first, second, third) for f in (math.cos, math.sin)],
+            atol=1e-12,
+        )
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "offset", "lower", "upper", "velocity"),
+    [
+        (1.0, 0.0, -1.0, 1.0, 2.0),
+        (4.0, 0.0, -0.25, 0.25, 0.5),
+        (-4.0, 0.4, -0.15, 0.35, 0.5),
+        (0.5, 0.75, -1.0, 0.5, 2.0),
+        (0.0, 0.5, -1.0, 1.0, 2.0),
+    ],
+)
+def test_a_mimic_joint_s_limits_hold_for_the_one_it_follows(
+    write, multiplier, offset, lower, upper, velocity
+) -> None:
+    body = CHAIN.replace(
+        joint("bc", "b", "c"), joint("bc", "b", "c", inside=mimic("ab", multiplier, offset))
+    )
+    robot = RobotModel(write("a.urdf", body))
+    assert robot.limits_by_name()["ab"] == pytest.approx((lower, upper))
+    assert robot.velocity[0] == velocity
+    assert robot.limits_by_name()["cd"] == (-1.0, 1.0)
+
+
+def test_a_mimic_joint_that_leaves_nothing_is_refused(write) -> None:
+    body = CHAIN.replace(joint("bc", "b", "c"), joint("bc", "b", "c", inside=mimic("ab", 1.0, 2.5)))
+    with pytest.raises(RobotError, match=r"joint bc: its limits, .* leave ab nothing between"):
+        RobotModel(write("a.urdf", body))
+
+
+def test_a_named_pose_may_name_mimic_joints(write) -> None:
+    values = {"turn": 0.5, "left_slide": 0.02, "right_slide": 0.02}
+    state = "".join(f'<joint name="{n}" value="{v}"/>' for n, v in values.items())
+    srdf = write("a.srdf", f'<group_state name="p" group="g">{state}</group_state>')
+    robot = RobotModel(write("a.urdf", GRIPPER), srdf)
+    np.testing.assert_array_equal(robot.pose("p"), [0.5, 0.02])
+
+
+# -- what the arm carries ------------------------------------------------------------------
+
+
+def tool(link_: str = "d", may_touch=(), name: str = "stick") -> Attachment:
+    placement = pin.SE3(np.eye(3), np.array([0.3, 0.0, 0.0]))
+    return Attachment(name, link_, [(coal.Sphere(0.05), placement)], may_touch)
+
+
+def test_f60_what_the_arm_carries_is_checked_against_all_but_its_link_and_what_it_may_touch(
+    write,
+) -> None:
+    everything = '<disable_default_collisions link="a"/><disable_default_collisions link="b"/>'
+    everything += '<disable_default_collisions link="c"/>'
+    paths = write("a.urdf", CHAIN), write("a.srdf", everything)
+    assert pairs(RobotModel(*paths)) == set()
+    assert pairs(RobotModel(*paths, attachments=[tool()])) == {"ad", "bd", "cd"}
+    assert pairs(RobotModel(*paths, attachments=[tool(may_touch=["b", "c"])])) == {"ad"}
+    two = [tool("d"), tool("b", may_touch=["c", "d"], name="box")]
+    assert pairs(RobotModel(*paths, attachments=two)) == {"ab", "ad", "bd", "cd"}
+
+
+def test_what_the_arm_carries_is_where_it_was_put(write) -> None:
+    robot = RobotModel(write("a.urdf", CHAIN), attachments=[tool()])
+    stick = robot.geometries[-1]
+    assert (stick.link, stick.attachment.name) == ("d", "stick")
+    shape = robot.geometry.geometryObjects[stick.index]
+    np.testing.assert_allclose(shape.placement.translation, [0.3, 0.0, 0.0])
+    assert robot.carrier(stick) == robot.carrier(robot.geometries[-2])
+    np.testing.assert_allclose(robot.reach(stick)[-1], 0.35)
+    assert "attachment stick/0" in next(x for x in robot.report() if x.startswith("link d"))
+
+
+@pytest.mark.parametrize(
+    ("attachments", "says"),
+    [
+        ([tool("hand")], "attachment stick: hand is no link"),
+        ([tool(may_touch=["b", "z"])], "attachment stick: z is no link"),
+        ([tool(), tool()], "attachment stick: stands twice"),
+        (
+            [Attachment("wall", "d", [(coal.Halfspace(np.eye(3)[2], 0.0), pin.SE3.Identity())])],
+            "attachment wall: part 0 has no finite size",
+        ),
+    ],
+)
+def test_an_attachment_that_does_not_fit_is_refused(write, attachments, says) -> None:
+    with pytest.raises(RobotError, match=says):
+        RobotModel(write("a.urdf", CHAIN), attachments=attachments)
+
+
+# -- the description as a whole ------------------------------------------------------------
+
+
+def test_links_that_a_joint_joins_are_adjacent_also_across_links_without_a_shape(write) -> None:
+    body = CHAIN.replace(link("b"), '<link name="b"/>')
+    robot = RobotModel(write("a.urdf", body))
+    assert robot.adjacent("a", "c")
+    assert robot.adjacent("d", "c")
+    assert not robot.adjacent("a", "d")
+    assert pairs(robot) == {"ad"}
+
+
+def test_links_that_nothing_moves_against_each_other_are_no_pair(write) -> None:
+    body = CHAIN.replace(joint("cd", "c", "d"), joint("cd", "c", "d", "fixed", ""))
+    robot = RobotModel(write("a.urdf", body), write("a.srdf", ""))
+    assert pairs(robot) == {"ab", "ac", "ad", "bc", "bd"}
+
+
+def test_f14_the_fingerprint_changes_with_every_file_that_counts(tmp_path, write) -> None:
+    part = write_mesh(tmp_path / "part.obj", *bent_plate())
+    urdf = write("a.urdf", CHAIN.replace(link("d"), link("d", mesh("part.obj"))))
+    srdf = write("a.srdf", "")
+    seen = [RobotModel(urdf, srdf).fingerprint]
+    assert RobotModel(urdf, srdf).fingerprint == seen[0]
+    assert len(seen[0]) == 64
+    seen.append(RobotModel(urdf).fingerprint)
+    vertices, faces = bent_plate()
+    write_mesh(part, 1.001 * vertices, faces)
+    seen.append(RobotModel(urdf, srdf).fingerprint)
+    srdf.write_text(srdf.read_text() + "\n")
+    seen.append(RobotModel(urdf, srdf).fingerprint)
+    urdf.write_text(urdf.read_text().replace("0.5 0 0", "0.6 0 0", 1))
+    seen.append(RobotModel(urdf, srdf).fingerprint)
+    assert len(set(seen)) == 5
+
+
+# -- what a person should look at ----------------------------------------------------------
+
+
+def test_f51_the_report_names_each_link_s_shapes(tmp_path, write) -> None:
+    write_mesh(tmp_path / "part.obj", *bent_plate())
+    body = CHAIN.replace(link("d"), link("d", mesh("part.obj"))).replace(
+        link("a"), '<link name="a"/>'
+    )
+    lines = RobotModel(write("a.urdf", body)).report(samples=1)
+    assert lines[0] == "link a: none"
+    assert lines[1] == "link b: primitive (box)"
+    assert (
+        lines[3] == "link d: mesh hull (10 vertices, 0.1 x 0.3 x 0.4 m, 1.50 x the mesh's volume)"
+    )
+    assert lines[4] == "1 pairs of shapes checked for self-collision"
+
+
+FOLDING = "".join(link(n) for n in "abcd") + "".join(
+    joint(p + c, p, c, inside='<limit lower="-3" upper="3" velocity="2" effort="3"/>')
+    for p, c in ("ab", "bc", "cd")
+)
+
+
+def test_f53_a_pair_that_the_srdf_hides_and_that_touches_is_told(write) -> None:
+    urdf = write("a.urdf", FOLDING)
+    hidden = "".join(
+        f'<disable_collisions link1="{a}" link2="{b}" reason="Adjacent"/>'
+        for a, b in ("ab", "bc", "cd", "db")
+    )
+    robot = RobotModel(urdf, write("a.srdf", hidden))
+    told = [line for line in robot.report(samples=400, seed=1) if "SRDF" in line]
+    assert len(told) == 1
+    assert told[0].startswith("SRDF lets b and d touch, and they do: in ")
+    assert robot.report(samples=400, seed=1) == robot.report(samples=400, seed=1)
+    honest = RobotModel(urdf, write("b.srdf", hidden.replace('link1="d"', 'link1="c"')))
+    assert not [line for line in honest.report(samples=400, seed=1) if "SRDF" in line]
+
+
+def test_f66_a_limit_that_is_the_same_on_every_joint_is_told(write) -> None:
+    def told(body: str) -> list[str]:
+        return [x.split()[0] for x in RobotModel(write("a.urdf", body)).report(1) if "holder" in x]
+
+    assert told(CHAIN) == ["velocity", "effort"]
+    assert told(CHAIN.replace('velocity="2"', 'velocity="1"', 1)) == ["effort"]
