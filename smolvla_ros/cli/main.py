@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from smolvla_ros import __version__
-from smolvla_ros.cli import demo
+from smolvla_ros.cli import bench, demo, gate
 from smolvla_ros.schema import ConfigError
 
-COMMANDS = (demo,)
+COMMANDS = (demo, gate, bench)
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 

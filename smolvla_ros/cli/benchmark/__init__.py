@@ -1,0 +1,1 @@
+"""What ``smolvla-ros bench gate`` is made of."""
