@@ -1,6 +1,6 @@
 """The safety monitor: the one node that may write the arm's command topic.
 
-Callbacks fill mailboxes; one thread, on a steady clock, ticks the gate and publishes.
+Callbacks hand over to the gate; one thread, on a steady clock, ticks it and publishes.
 """
 
 from __future__ import annotations
@@ -9,70 +9,85 @@ import gc
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from smolvla_ros.cell import load_gate, load_robot
-from smolvla_ros.ros import messages, qos
-from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
-from smolvla_ros.ros.markers import zone_markers
+from smolvla_ros.ros import qos
+from smolvla_ros.ros.diagnostics import WARN, Diagnostics, Status
+from smolvla_ros.ros.graph import Findings, GraphWatch
+from smolvla_ros.ros.inputs import Inputs
+from smolvla_ros.ros.monitor_markers import all_markers
+from smolvla_ros.ros.monitor_status import figures, level_and_words, security
+from smolvla_ros.ros.output import Output as ArmOutput
 from smolvla_ros.ros.parameters import declare
+from smolvla_ros.ros.reconfigure import Configuration
 from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.ros.scheduling import go_first
-from smolvla_ros.ros.timing import Durations
-from smolvla_ros.safety import Gate, Output, Refused, State, read_command
+from smolvla_ros.ros.timing import Durations, steady_clock
+from smolvla_ros.safety import Gate, Output, Refused, State
+from smolvla_ros.safety.recording import Recorder, Ring
 from smolvla_ros.safety.rehearsal import rehearse
+
+_GRAPH_PERIOD = 0.5  # s
+_MARKER_PERIOD = 0.2  # s
 
 
 class SafetyMonitor(Node):
-    """Gates ``policy/joint_trajectory`` to ``arm/joint_trajectory``."""
+    """Gates the sources of a cell to its arm."""
 
     def __init__(self) -> None:
         super().__init__("safety_monitor", automatically_declare_parameters_from_overrides=True)
         self.failure: BaseException | None = None
-        self._config, path = declare(self, "safety_monitor")
-        robot = load_robot(self._config.robot, path)
-        rehearse(load_gate(self._config, robot, path))
-        self._gate: Gate = load_gate(self._config, robot, path)
+        config, path = declare(self, "safety_monitor")
+        self._folder = path.parent if path else Path.cwd()
+        self._robot = load_robot(config.robot, path)
+        rehearse(load_gate(config, self._robot, path), next(iter(config.named_sources())))
+        self._gate: Gate = load_gate(config, self._robot, path)
         # Every call into the gate, and the publish that follows a tick, hold this lock:
         # once stop() has returned, nothing from before it can leave.
         self._lock = threading.Lock()
-        self._dt = 1.0 / self._config.rate
-        self._joints = robot.names
+        self._dt = 1.0 / config.rate
         self._output: Output | None = None
         self._periods, self._steps = Durations(), Durations()
-        self._overruns = 0
-        self._scheduling = ""
-        self._last_refusal = ""
-        self._arm = self.create_publisher(JointTrajectory, "arm/joint_trajectory", qos.STREAM_OUT)
+        self._overruns = self._late_before = 0
+        self._scheduling = self._told = ""
+        self._mismatch = ""
+        self._config = Configuration(self, config, path, self._robot, self._gate, self._lock)
+        keep = config.recording
+        self._ring = Ring(keep.seconds if keep else 0.0)
+        self._recorder = Recorder(self._ring, Path(keep.directory)) if keep else None
+        self._arm = ArmOutput(
+            self, config.output.type, config.output.topic_name, self._robot.names,
+            config.output.joints, self._dt, self._on_mismatch,
+        )  # fmt: skip
+        self._inputs = Inputs(self, self._gate, self._lock, config, self._robot, self._ring)
+        self._graph = GraphWatch(self, self._arm.publisher, config.watch, self._inputs.topics)
+        self._findings = Findings()
         self._markers = self.create_publisher(MarkerArray, "~/markers", qos.EVENT)
-        self.create_subscription(JointState, "joint_states", self._on_state, qos.NEWEST_IN)
-        self.create_subscription(
-            JointTrajectory, "policy/joint_trajectory", self._on_command, qos.NEWEST_IN
-        )
-        # A reliable and a best-effort reader: a stop is heard from whoever publishes it.
-        for profile in (qos.EVENT, qos.NEWEST_IN):
-            self.create_subscription(Bool, "stop", self._on_stop, profile)
         self.create_service(Trigger, "~/stop", self._serve_stop)
         self.create_service(Trigger, "~/reset", self._serve_reset)
         self.create_service(SetBool, "~/enable", self._serve_enable)
+        self.create_service(Trigger, "~/reload", self._serve_reload)
         self._diagnostics = Diagnostics(self, "safety_monitor", self._status)
-        self._zone_markers = zone_markers(self._config.zones, robot.links[0])
-        self.create_timer(1.0, lambda: self._markers.publish(self._zone_markers))
+        self.create_timer(_GRAPH_PERIOD, self._watch_graph, clock=steady_clock())
+        self.create_timer(_MARKER_PERIOD, self._show, clock=steady_clock())
+        for line in [*self._gate.limits.notes, *self._robot.report()]:
+            self.get_logger().info(line)
+        self.get_logger().info(f"configuration {self._config.hash[:12]}")
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._run, name="gate", daemon=True)
         self._ticker.start()
 
     def close(self) -> None:
-        """Bring the arm to rest, then end the tick thread: whoever ends the monitor in
+        """Bring the arm to rest, then end the threads: whoever ends the monitor in
         mid-motion must not leave a set-point that still moves as the last one."""
         with self._lock:
-            self._gate.stop("the monitor is ending")
+            self._gate.stop("the monitor is ending", "ending")
         until = time.monotonic() + 3.0
         while self._gate.state is not State.STOPPED and self._ticker.is_alive():
             if time.monotonic() > until:
@@ -80,76 +95,55 @@ class SafetyMonitor(Node):
             time.sleep(self._dt)
         self._closing.set()
         self._ticker.join(timeout=2.0)
-
-    # -- mailboxes ----------------------------------------------------------------------
-
-    def _on_state(self, message: JointState) -> None:
-        q = messages.joint_positions(message, self._joints)
-        if q is None:
-            self.get_logger().warning(
-                "joint_states: not one finite position for each joint; ignored",
-                throttle_duration_sec=5.0,
-            )
-            return
-        with self._lock:
-            self._gate.measure(time.monotonic(), q)
-
-    def _on_command(self, message: JointTrajectory) -> None:
-        now = time.monotonic()
-        # ROS time is used for stamps alone; the gate lives on the steady clock. A message
-        # without a stamp counts from its arrival.
-        stamp = messages.seconds(message.header.stamp)
-        age = self.get_clock().now().nanoseconds * 1e-9 - stamp if stamp else 0.0
-        try:
-            command = read_command(
-                now - age,
-                message.joint_names,
-                [messages.seconds(p.time_from_start) for p in message.points],
-                [p.positions for p in message.points],
-                self._joints,
-            )
-            with self._lock:
-                self._gate.propose(now, command)
-        except Refused as refusal:
-            with self._lock:
-                self._gate.refuse(refusal)
-            self._last_refusal = f"{refusal.check}: {refusal}"
-            self.get_logger().warning(
-                f"policy/joint_trajectory refused: {self._last_refusal}", throttle_duration_sec=5.0
-            )
-
-    def _on_stop(self, message: Bool) -> None:
-        with self._lock:
-            self._gate.hear_stop_channel(time.monotonic())
-            # With a heartbeat, false says "all is well"; without one any message stops.
-            if message.data or self._config.stop_heartbeat is None:
-                self._gate.stop("message on stop")
+        if self._recorder is not None:
+            self._recorder.close()
 
     # -- services -----------------------------------------------------------------------
 
     def _serve_stop(self, _request, response):
         with self._lock:
             self._gate.stop("~/stop was called")
+        self._ring.add(time.monotonic(), "stop", True)
         response.success, response.message = True, "stopping"
         return response
 
     def _serve_reset(self, _request, response):
-        return self._try(response, "disabled", lambda now: self._gate.reset(now))
+        def reset() -> str:
+            now = time.monotonic()
+            with self._lock:
+                self._gate.reset(now)
+            self._ring.add(now, "reset", True)
+            return "disabled"
+
+        return self._try(response, reset)
 
     def _serve_enable(self, request, response):
-        if not request.data:
-            return self._try(response, "disabling", lambda now: self._gate.disable())
-        response = self._try(response, "enabled", lambda now: self._gate.enable(now))
-        if response.success:  # figures are of this run
-            self._periods.clear()
-            self._steps.clear()
-        return response
-
-    def _try(self, response, done: str, action):
-        try:
+        def enable() -> str:
+            self._watch_graph()
+            if self._findings.against_enabling:
+                raise Refused("enable", self._findings.against_enabling)
+            now = time.monotonic()
             with self._lock:
-                action(time.monotonic())
-            response.success, response.message = True, done
+                self._gate.enable(now)
+            self._ring.add(now, "enable", True)
+            for figure in (self._periods, self._steps):  # figures are of this run
+                figure.clear()
+            return "enabled"
+
+        def disable() -> str:
+            with self._lock:
+                self._gate.disable()
+            self._ring.add(time.monotonic(), "enable", False)
+            return "disabling"
+
+        return self._try(response, enable if request.data else disable)
+
+    def _serve_reload(self, _request, response):
+        return self._try(response, self._config.reload)
+
+    def _try(self, response, action: Callable[[], str]):
+        try:
+            response.success, response.message = True, action()
         except Refused as refusal:
             response.success, response.message = False, str(refusal)
             self.get_logger().warning(f"refused: {refusal}")
@@ -173,6 +167,7 @@ class SafetyMonitor(Node):
     def _loop(self) -> None:
         due = last = time.monotonic()
         ticks = 0
+        state = None
         while not self._closing.is_set():
             started = time.monotonic()
             self._periods.add(started - last)
@@ -181,12 +176,13 @@ class SafetyMonitor(Node):
                 output = self._gate.tick(started)
                 if output.positions is not None:
                     stamp = self.get_clock().now().to_msg()
-                    self._arm.publish(
-                        messages.setpoint_to_trajectory(
-                            self._joints, output.positions, output.velocities, self._dt, stamp
-                        )
-                    )
+                    self._arm.publish(output.positions, output.velocities, stamp)
             self._output = output
+            if output.positions is not None:
+                self._ring.add(started, "output", output)
+            if output.state is State.STOPPED and state is not State.STOPPED:
+                self._record()
+            state = output.state
             self._steps.add(time.monotonic() - started)
             ticks += 1
             if ticks % 50 == 0:
@@ -199,40 +195,71 @@ class SafetyMonitor(Node):
             else:
                 time.sleep(left)
 
+    def _record(self) -> None:
+        # That somebody has ended the monitor is nothing to look into.
+        if self._recorder is not None and self._gate.stop_check != "ending":
+            self._recorder.write(self._gate.stop_check)
+
     # -- what people see ----------------------------------------------------------------
+
+    def _on_mismatch(self, text: str) -> None:
+        self._mismatch = text
+
+    def _watch_graph(self) -> None:
+        self._findings = self._graph.look()
+        with self._lock:
+            self._gate.fault("bypass", "; ".join(self._findings.bypass))
+
+    def _show(self) -> None:
+        if self._markers.get_subscription_count():
+            self._markers.publish(
+                all_markers(
+                    self._gate,
+                    self._lock,
+                    self._robot,
+                    self._config.config.zones,
+                    self._folder,
+                    self._inputs.obstacles,
+                )
+            )
 
     def _status(self) -> Status:
         out = self._output
         if out is None:
             return Status(WARN, "starting")
-        message = out.state.value
-        if out.verdict.detail or out.verdict.check:
-            message += f": {out.verdict.detail or out.verdict.check}"
-        level = {State.WAITING: WARN, State.BRAKING: WARN, State.STOPPED: ERROR}.get(out.state, OK)
-        return Status(level, message, lambda: self._values(out))
+        late, self._late_before = self._gate.late_ticks > self._late_before, self._gate.late_ticks
+        alarms = [*self._inputs.incompatible.values()]
+        alarms += [text for text in (self._mismatch, self._recording_problem()) if text]
+        level, words = level_and_words(out, self._gate, self._findings, alarms, late)
+        if self._told != (stop := self._gate.stop_reason):
+            self._told = stop
+            if stop:
+                self.get_logger().error(f"stop: {self._gate.stop_check}: {stop}")
+        return Status(level, words, lambda: self._values(out))
+
+    def _recording_problem(self) -> str:
+        return self._recorder.problem if self._recorder is not None else ""
 
     def _values(self, out: Output) -> dict[str, object]:
-        gate = self._gate
-        values: dict[str, object] = {
-            "state": out.state.value,
-            "verdict": out.verdict.kind.value,
-            "check": out.verdict.check,
-            "detail": out.verdict.detail,
-            "clearance_m": out.clearance,
-            "nearest": out.pair,
-            "tracking_error_rad": gate.tracking_error,
-            "margin_m": self._config.margin,
-            "slack_m": self._config.slack,
+        now = time.monotonic()
+        with self._lock:
+            values = figures(out, self._gate, now)
+        heard = self._inputs.commanded_at
+        config = self._config.config
+        values |= {
+            "command_age_s": now - heard if heard is not None else float("inf"),
+            "margin_m": config.margin,
+            "slack_m": config.slack,
+            "configuration": self._config.hash,
             "ticks": self._steps.count,
             "overruns": self._overruns,
             "scheduling": self._scheduling,
-            "last_refusal": self._last_refusal,
+            "security": security(),
+            "against_enabling": self._findings.against_enabling,
+            "last_refusal": self._inputs.last_refusal,
         }
-        counters = {"verdicts": gate.verdicts, "checks": gate.checks, "refused": gate.refusals}
-        for name, counter in counters.items():
-            with self._lock:  # they grow in the tick
-                found = dict(counter)
-            values |= {f"{name}/{k}": n for k, n in found.items()}
+        if self._recorder is not None:
+            values["recording"] = self._recorder.problem or self._recorder.written
         values |= {f"tick_period_s/{k}": v for k, v in self._periods.summary().items()}
         values |= {f"gate_step_s/{k}": v for k, v in self._steps.summary().items()}
         return values

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from smolvla_ros.ros.qos import EVENT
+from smolvla_ros.ros.timing import steady_clock
 
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -43,7 +44,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "diagnostics", EVENT)
         self._last: tuple[bytes, str] | None = None
         self._due = 0
-        self._timer = node.create_timer(0.2, self._poll)
+        self._timer = node.create_timer(0.2, self._poll, clock=steady_clock())
 
     def _poll(self) -> None:
         self._due -= 1

@@ -1,8 +1,15 @@
-"""Durations of a loop, kept without growing."""
+"""Clocks, and durations of a loop kept without growing."""
 
 from __future__ import annotations
 
 import numpy as np
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+
+
+def steady_clock() -> Clock:
+    """A clock for timers: a node's own one stands still with simulated time."""
+    return Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class Durations:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from smolvla_ros.safety.gate import Output
+
 Line = dict[str, Any]
 
 
@@ -118,6 +120,17 @@ def _points(points: Any) -> list[Line]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Output):
+        verdict = value.verdict
+        value = {
+            "positions": value.positions,
+            "velocities": value.velocities,
+            "state": value.state.value,
+            "verdict": verdict.kind.value,
+            "reason": ": ".join(x for x in (verdict.check, verdict.detail) if x),
+            "clearance": value.clearance if np.isfinite(value.clearance) else None,
+            "source": value.source,
+        }
     if isinstance(value, Mapping):
         return {k: _plain(_points(v) if k == "points" else v) for k, v in value.items()}
     if isinstance(value, (str, bool, int, float)) or value is None:

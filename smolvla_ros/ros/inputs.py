@@ -1,0 +1,216 @@
+"""What the gate hears from ROS: subscriptions that hand over, and never fail."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from visualization_msgs.msg import MarkerArray
+
+from smolvla_ros.cell import MonitorConfig, SourceConfig
+from smolvla_ros.robot import RobotModel
+from smolvla_ros.ros import intake, qos
+from smolvla_ros.ros.obstacles import MarkerObstacles, as_plain
+from smolvla_ros.ros.timing import steady_clock
+from smolvla_ros.safety import Gate, Refused
+from smolvla_ros.safety.obstacles import Obstacle
+from smolvla_ros.safety.recording import Ring, command_line
+from smolvla_ros.safety.zones import fixed_frame
+
+_CLOCK_PERIOD = 0.1  # s between two looks at the ROS clock
+_SWEEP_PERIOD = 0.1  # s between two looks for obstacles that have outlived their lifetime
+
+
+class Inputs:
+    """Subscribes a gate to its sources, joint states, stop channel, obstacles and clock.
+
+    Callbacks run on the executor's thread. Nothing that comes in raises: what cannot be
+    read is refused, counted and logged.
+
+    Args:
+        node: the monitor. gate: told everything, under ``lock``. ring: hears everything too.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        gate: Gate,
+        lock: threading.Lock,
+        config: MonitorConfig,
+        robot: RobotModel,
+        ring: Ring,
+    ):
+        self._node, self._gate, self._lock, self._ring = node, gate, lock, ring
+        self._heartbeat = config.stop_heartbeat is not None
+        self.last_refusal = ""
+        self.commanded_at: float | None = None
+        self.incompatible: dict[str, str] = {}  # topic → which publisher cannot be heard
+        self._subscriptions: list[Subscription] = []
+        self.topics: list[str] = []  # resolved, of the sources
+        for name, source in config.named_sources().items():
+            kind, read = intake.READERS[source.type]
+            callback = partial(self._on_command, name, source, read)
+            self.topics.append(self._listen(kind, source.topic, callback, qos.NEWEST_IN))
+        # Parts of the arm may be published by several nodes: a depth of one would let one
+        # publisher's message push out another's.
+        self._listen(JointState, "joint_states", self._on_joint_state, qos.SENSOR_DATA)
+        # A reliable and a best-effort reader: a stop is heard from whoever publishes it.
+        for profile in (qos.EVENT, qos.NEWEST_IN):
+            self._listen(Bool, "stop", self._on_stop, profile)
+        self._obstacles = MarkerObstacles(partial(fixed_frame, robot))
+        self._obstacles_at: float | None = None
+        self.obstacles: list[Obstacle] = []  # those that are there
+        if config.obstacles is not None:
+            self._listen(MarkerArray, config.obstacles.topic, self._on_obstacles, qos.SENSOR_DATA)
+            node.create_timer(_SWEEP_PERIOD, self._sweep_obstacles, clock=steady_clock())
+        self._watch_clock(config.clock_tolerance)
+
+    def _listen(
+        self, kind: type, topic: str, callback: Callable[..., None], profile: QoSProfile
+    ) -> str:
+        def incompatible(event: Any) -> None:
+            self.incompatible[topic] = (
+                f"{event.total_count} publishers on {topic} offer a QoS that is not heard"
+            )
+
+        subscription = self._node.create_subscription(
+            kind,
+            topic,
+            callback,
+            profile,
+            raw=True,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+        )
+        self._subscriptions.append(subscription)
+        return subscription.topic_name
+
+    # -- callbacks ------------------------------------------------------------------------
+
+    def _on_command(
+        self,
+        name: str,
+        source: SourceConfig,
+        read: Callable[..., intake.Reading],
+        data: bytes,
+        info: dict[str, Any],
+    ) -> None:
+        now = time.monotonic()
+        try:
+            reading = read(data, source.joints or self._gate.names)
+        except Refused as refusal:
+            with self._lock:
+                self._gate.refuse(now, refusal, name)
+            self._ring.add(now, "command", {"source": name, "unreadable": str(refusal)})
+            self._refused(source.topic, refusal)
+            return
+        stamp = self._steady_stamp(now, reading.stamp)
+        values = (name, stamp, reading.names, reading.times, reading.positions)
+        publisher = intake.publisher_id(info)
+        with self._lock:
+            refusal = self._gate.offer(now, *values, publisher)
+        self._ring.add(now, "command", command_line(*values, publisher))
+        if refusal is not None:
+            self._refused(source.topic, refusal)
+        else:
+            self.commanded_at = now
+
+    def _on_joint_state(self, data: bytes) -> None:
+        now = time.monotonic()
+        try:
+            names, positions = intake.read_joint_state(data)
+        except Refused as refusal:
+            with self._lock:
+                self._gate.refuse(now, refusal)
+            self._refused("joint_states", refusal)
+            return
+        with self._lock:
+            refusal = self._gate.hear_joint_state(now, names, positions)
+        self._ring.add(now, "joint_state", {"names": names, "positions": positions})
+        if refusal is not None:
+            self._refused("joint_states", refusal)
+
+    def _on_stop(self, data: bytes) -> None:
+        # With a heartbeat, false says "all is well"; without one any message stops, and so
+        # does one that cannot be read.
+        now = time.monotonic()
+        try:
+            well = self._heartbeat and not intake.unpack(data, Bool).data
+        except Refused:
+            well = False
+        with self._lock:
+            self._gate.hear_stop_channel(now)
+            if not well:
+                self._gate.stop("message on stop")
+        self._ring.add(now, "heartbeat" if well else "stop", True)
+
+    def _on_obstacles(self, data: bytes) -> None:
+        now = time.monotonic()
+        try:
+            self._obstacles.hear(now, data)
+        except Refused as refusal:
+            # The ones before stay; that they are not renewed brakes the arm soon.
+            with self._lock:
+                self._gate.refuse(now, refusal)
+            self._refused("obstacles", refusal)
+            return
+        self._obstacles_at = now
+        self._set_obstacles(now)
+
+    def _sweep_obstacles(self) -> None:
+        if self._obstacles_at is not None and self._obstacles.outlived(time.monotonic()):
+            # No word came: the others grow no younger.
+            self._set_obstacles(self._obstacles_at)
+
+    def _set_obstacles(self, heard_at: float) -> None:
+        now = time.monotonic()
+        self.obstacles = self._obstacles.present(now)
+        with self._lock:
+            self._gate.set_obstacles(heard_at, self.obstacles)
+        self._ring.add(now, "obstacles", as_plain(self.obstacles))
+
+    def _refused(self, topic: str, refusal: Refused) -> None:
+        self.last_refusal = f"{topic}: {refusal.check}: {refusal}"[:300]
+        self._node.get_logger().warning(f"refused: {self.last_refusal}", throttle_duration_sec=5.0)
+
+    # -- clocks ---------------------------------------------------------------------------
+
+    def _steady_stamp(self, now: float, stamp: float | None) -> float | None:
+        """A sender's ROS stamp on the steady clock."""
+        if stamp is None:
+            return None
+        return now - (self._node.get_clock().now().nanoseconds * 1e-9 - stamp)
+
+    def _watch_clock(self, tolerance: float) -> None:
+        clock = self._node.get_clock()
+        if not clock.ros_time_is_active:
+
+            def look() -> None:
+                with self._lock:
+                    self._gate.hear_clock(time.monotonic(), clock.now().nanoseconds * 1e-9)
+
+            self._node.create_timer(_CLOCK_PERIOD, look, clock=steady_clock())
+            return
+
+        # Simulated time runs at a pace of its own and stands still while nobody simulates.
+        # Only a jump makes stamps from before and after it those of two clocks.
+        def jumped(jump: TimeJump) -> None:
+            with self._lock:
+                seconds = jump.delta.nanoseconds * 1e-9
+                self._gate.brake("clock_jump", f"simulated time jumped by {seconds:+.3f} s")
+
+        threshold = JumpThreshold(
+            min_forward=Duration(seconds=tolerance), min_backward=Duration(seconds=-tolerance)
+        )
+        # Held on to: the handle ends with its last reference.
+        self._jumps = clock.create_jump_callback(threshold, post_callback=jumped)
