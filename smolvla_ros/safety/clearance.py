@@ -199,7 +199,9 @@ class Clearance:
         margin = self.margin if margin is None else margin
         if not 0.0 <= margin < np.inf:
             raise ValueError(f"obstacles' margin: is {margin}; write metres, 0 or more")
-        held = self._held_by_obstacle()
+        before = slice(len(self._fixed), self._guards)
+        debts = np.split(self._debt(before, self._margin[before]), max(len(self._obstacles), 1))
+        owed = {o.id: debt for o, debt in zip(self._obstacles, debts, strict=False)}
         if [(o.id, o.shape, o.size) for o in obstacles] == [
             (o.id, o.shape, o.size) for o in self._obstacles
         ]:
@@ -210,21 +212,18 @@ class Clearance:
         self._obstacles = list(obstacles)
         self._obstacle_margin = margin
         here = slice(len(self._fixed), self._guards)
-        self._margin[here] = margin
         self._place(self._q)
         self._low[here] = self._distances(range(here.start, here.stop))
         self._exact[here] = True
-        new = np.full((here.stop - here.start) // max(len(obstacles), 1), np.inf)
-        self._hold(here, np.concatenate([np.zeros(0), *(held.get(o.id, new) for o in obstacles)]))
+        none = np.zeros((here.stop - here.start) // max(len(obstacles), 1))
+        debt = np.array([owed.get(o.id, none) for o in obstacles]).reshape(-1)
+        self._hold(here, np.full_like(debt, margin), debt)
 
     def grow_obstacles(self, extra: float) -> None:
         """Keep ``extra`` metres (0 or more) further from obstacles that may have moved unseen."""
         here = slice(len(self._fixed), self._guards)
-        held = self._held(here)
-        self._margin[here] = self._obstacle_margin + extra
-        near = here.start + np.flatnonzero(~(self._low[here] >= self._margin[here]))
-        self._measure(near)
-        self._hold(here, held)
+        margin = np.full(here.stop - here.start, self._obstacle_margin + extra)
+        self._hold(here, margin, self._debt(here, margin))
 
     def _replace_obstacle_rows(self, obstacles: Sequence[Obstacle], margin: float) -> None:
         fixed, end = len(self._fixed), self._guards
@@ -237,28 +236,21 @@ class Clearance:
         self._exact = np.concatenate([self._exact[:fixed], room > 0, self._exact[end:]])
         self._level = np.concatenate([self._level[:fixed], room, self._level[end:]])
 
-    def _held_by_obstacle(self) -> dict[str, np.ndarray]:
-        """Obstacle → the levels of its pairs, as :meth:`_held`."""
-        levels = self._held(slice(len(self._fixed), self._guards))
-        parts = np.split(levels, len(self._obstacles)) if self._obstacles else []
-        return {o.id: part for o, part in zip(self._obstacles, parts, strict=True)}
+    def _debt(self, rows: slice, margin: np.ndarray) -> np.ndarray:
+        """By how much each pair is nearer than the level it is held at: what a check's
+        tolerance has let through. Pairs that may be within ``margin`` are measured."""
+        near = ~(self._low[rows] >= np.maximum(margin, self._level[rows]))
+        self._measure(rows.start + np.flatnonzero(near))
+        return np.maximum(self._level[rows] - self._low[rows], 0.0)
 
-    def _held(self, rows: slice) -> np.ndarray:
-        """The level of each pair that recovers; infinite for the others."""
-        level = self._level[rows]
-        return np.where(level < self._margin[rows], level, np.inf)
+    def _hold(self, rows: slice, margin: np.ndarray, debt: np.ndarray) -> None:
+        """New levels after margins or obstacles have changed: the margin, or the clearance.
 
-    def _hold(self, rows: slice, held: np.ndarray) -> None:
-        """Levels after margins or obstacles have changed.
-
-        A pair that recovers keeps its level where the clearance is still within the
-        tolerance of it: were each change a new start, many of them would let the arm creep
-        nearer, a tolerance at a time.
+        What was owed stays owed. Were each change a new start, a stream of them would let
+        the arm creep nearer, a tolerance at a time.
         """
-        margin, low = self._margin[rows], self._low[rows]
-        goal = np.minimum(held, margin)
-        kept = np.minimum(margin, np.maximum(goal, low))
-        self._level[rows] = np.where(low >= goal - self._tolerance, kept, low)
+        self._margin[rows] = margin
+        self._level[rows] = np.minimum(margin, self._low[rows] + debt)
 
     # -- speed --------------------------------------------------------------------------
 
