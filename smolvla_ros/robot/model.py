@@ -179,17 +179,17 @@ class RobotModel:
 
     def _tighten(self, i: int, name: str, mimic: Mimic, description: Urdf) -> None:
         """A joint that mimics holds its limits by those of the one it follows."""
-        if mimic.multiplier == 0.0:
-            return
         joint = description.joints[name]
-        ends = sorted((v - mimic.offset) / mimic.multiplier for v in (joint.lower, joint.upper))
-        self.lower[i] = max(self.lower[i], ends[0])
-        self.upper[i] = min(self.upper[i], ends[1])
-        self.velocity[i] = min(self.velocity[i], joint.velocity / abs(mimic.multiplier))
-        if not self.lower[i] < self.upper[i]:
+        if mimic.multiplier != 0.0:
+            ends = sorted((v - mimic.offset) / mimic.multiplier for v in (joint.lower, joint.upper))
+            self.lower[i] = max(self.lower[i], ends[0])
+            self.upper[i] = min(self.upper[i], ends[1])
+            self.velocity[i] = min(self.velocity[i], joint.velocity / abs(mimic.multiplier))
+        stays_inside = mimic.multiplier != 0.0 or joint.lower <= mimic.offset <= joint.upper
+        if not (stays_inside and self.lower[i] < self.upper[i]):
             raise RobotError(
                 f"{self.urdf_path}: joint {name}: its limits, multiplier and offset leave "
-                f"{mimic.joint} nothing between {self.lower[i]:g} and {self.upper[i]:g}"
+                f"{mimic.joint} no room; widen them or mend the offset"
             )
 
     def _take_shapes(self, shapes: list[Shape], attachments: Sequence[Attachment]) -> None:

@@ -250,9 +250,11 @@ def test_a_mimic_joint_s_limits_hold_for_the_one_it_follows(
     assert robot.limits_by_name()["cd"] == (-1.0, 1.0)
 
 
-def test_a_mimic_joint_that_leaves_nothing_is_refused(write) -> None:
-    body = CHAIN.replace(joint("bc", "b", "c"), joint("bc", "b", "c", inside=mimic("ab", 1.0, 2.5)))
-    with pytest.raises(RobotError, match=r"joint bc: its limits, .* leave ab nothing between"):
+@pytest.mark.parametrize("multiplier", [1.0, 0.0])
+def test_a_mimic_joint_that_leaves_nothing_is_refused(write, multiplier) -> None:
+    inside = mimic("ab", multiplier, 2.5)
+    body = CHAIN.replace(joint("bc", "b", "c"), joint("bc", "b", "c", inside=inside))
+    with pytest.raises(RobotError, match=r"joint bc: its limits, .* leave ab no room"):
         RobotModel(write("a.urdf", body))
 
 
