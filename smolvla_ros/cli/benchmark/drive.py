@@ -19,7 +19,8 @@ CHUNK_EVERY = 0.4  # s
 class Drive:
     """Enables a fresh gate at ``start`` ``[D]`` rad and sends it motions.
 
-    ``seconds`` holds how long each tick in motion took; ``visited`` where it was.
+    ``seconds`` holds how long each tick in motion took, ``cpu_seconds`` how much of that was
+    its own and not another process's; ``visited`` where it was.
     """
 
     def __init__(self, gate: Gate, start: np.ndarray, source: str):
@@ -27,6 +28,7 @@ class Drive:
         self.now = 1.0
         self.q = np.array(start, dtype=float)
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.visited: list[np.ndarray] = []
         self._source = source
         gate.hear_stop_channel(self.now)
@@ -59,6 +61,11 @@ class Drive:
             if t > clock[-1] and (output.state is State.HOLDING or t > clock[-1] + 5.0):
                 return
 
+    def take_over(self, other: Drive) -> None:
+        """Go on with the record of another drive."""
+        self.seconds, self.cpu_seconds = other.seconds, other.cpu_seconds
+        self.visited = other.visited
+
     def _step(self) -> None:
         self.now += self.gate.settings.dt
         self.gate.hear_stop_channel(self.now)
@@ -68,11 +75,12 @@ class Drive:
         self.gate.offer(self.now, self._source, self.now, self.gate.names, times, positions)
 
     def _tick(self) -> Output:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.thread_time()
         output = self.gate.tick(self.now)
-        took = time.perf_counter() - started
+        cpu, took = time.thread_time() - cpu, time.perf_counter() - started
         if output.velocities.any():
             self.seconds.append(took)
+            self.cpu_seconds.append(cpu)
             self.visited.append(output.positions)
         self.q = output.positions
         return output
