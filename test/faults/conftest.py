@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from catalogue import NOT_TESTABLE, TITLES
+from catalogue import TITLES
 from trial import Trial
 
 RANK = ("survived", "not_testable", "wrong_reason", "failed")
@@ -52,10 +52,9 @@ class Fault:
 
 
 @pytest.fixture
-def fault():
-    judge = Fault()
-    yield judge
-    assert judge.asked, "this test judged nothing"
+def fault(request):
+    request.node.fault = Fault()
+    return request.node.fault
 
 
 # -- the table -------------------------------------------------------------------------------
@@ -70,12 +69,16 @@ def pytest_runtest_makereport(item, call):
     if number is None:
         return
     name = number[1].upper()
+    judge = getattr(item, "fault", None)
+    if report.when == "call" and report.passed and not (judge and judge.asked):
+        report.outcome, report.longrepr = "failed", "this test judged nothing"
     if report.skipped:
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         _results.setdefault(name, []).append(("not_testable", why.removeprefix("Skipped: ")))
     elif report.failed:
         wrong = call.excinfo is not None and call.excinfo.errisinstance(WrongReason)
-        why = f"{item.name}: {str(call.excinfo.value).splitlines()[0] if call.excinfo else ''}"
+        text = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
+        why = f"{item.name}: {(text.splitlines() or [''])[0]}"
         _results.setdefault(name, []).append(("wrong_reason" if wrong else "failed", why[:300]))
     elif report.when == "call":
         _results.setdefault(name, []).append(("survived", ""))
@@ -96,5 +99,3 @@ def pytest_sessionfinish(session):
     path = os.environ.get("SMOLVLA_ROS_FAULTS_REPORT")
     if path:
         Path(path).write_text(json.dumps(table()))
-
-

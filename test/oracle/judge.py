@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from oracle.description import Description
+from oracle.description import Description, Shape, pose_of
 from oracle.limits import Bounds, bounds_of
 from oracle.scene import Scene
 from oracle.stops import PLANNED, families
@@ -93,6 +93,7 @@ class Oracle:
             moveit=cell.parent / limits["joint_limits"] if limits.get("joint_limits") else None,
             package_dirs=[cell.parent / p for p in robot.get("package_dirs", [])],
             base=cell.parent,
+            attached=[_payload(p) for p in (robot.get("payload") or {}).values()],
         )
 
     @classmethod
@@ -163,6 +164,17 @@ class Oracle:
                 velocity = (row - rows[k]) / self.dt
                 stream.add(k * self.dt, row, velocity, "following")
         return Judgement(self, stream, sweep, stops_every).findings
+
+
+def _payload(keys: dict):
+    """What a link carries: link, shape, pose, links that it may touch."""
+    size = keys["size"]
+    shape = {
+        "box": lambda: Shape("box", tuple(x / 2 for x in size)),
+        "sphere": lambda: Shape("sphere", (size[0],)),
+    }.get(keys["shape"], lambda: Shape(keys["shape"], (size[0], size[1] / 2)))()
+    pose = pose_of(keys.get("position", (0, 0, 0)), keys.get("rpy", (0, 0, 0)))
+    return keys["link"], shape, pose, tuple(keys.get("may_touch", ()))
 
 
 class Judgement:
@@ -258,7 +270,7 @@ class Judgement:
         for k in range(1, len(self.t)):
             if s.states[k - 1] != "stopped":
                 continue
-            since = {w for t, w in events if self.t[k - 1] < t <= self.t[k]}
+            since = {w for t, w in events if self.t[k - 1] <= t < self.t[k]}
             if s.states[k] == "stopped":
                 if self.on[k] and self.on[k - 1] and moving[k]:
                     self._find("I7", k, "moves while it is stopped")

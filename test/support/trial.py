@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
+import yaml
 from cells import TABLETOP
 from oracle import Oracle, Stream
 
@@ -13,29 +16,38 @@ from smolvla_ros.cell import SourceConfig, load_cell, load_gate, load_robot
 from smolvla_ros.safety import Gate, Output, Refused
 
 PERIOD = 1 / 30
-SHAPE = np.array([1.0, 0.2, -0.3, 0.3, 0.8, 0.5])  # a direction that moves every joint
-DOWN = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
-_CELL = load_cell(TABLETOP)
-_ROBOT = load_robot(_CELL.safety_monitor.robot, _CELL.path)
-_ORACLE = Oracle(TABLETOP)
+SHAPE = np.array([1.0, 0.2, -0.3, 0.3, 0.8, 0.5])  # of the SO-101: moves every joint
+DOWN = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])  # of the SO-101: toward the table
+
+
+@cache
+def _read(path: Path):
+    """A cell file as the gate reads it, its arm, and the oracle's own reading of it."""
+    cell = load_cell(path)
+    return cell, load_robot(cell.safety_monitor.robot, cell.path), Oracle(path)
 
 
 class Trial:
-    """One gate of the shipped cell, its arm, and everything that leaves it.
+    """One gate of a cell, its arm, and everything that leaves it.
 
     Args:
         start: ``[D]`` rad or a pose of the SRDF, where the arm is.
+        cell: a cell file; absent: the shipped one.
         sources: name -> SourceConfig; absent: a policy that may begin anywhere.
-        oracle: who judges; absent: the shipped cell's.
+        oracle: who judges; absent: the cell file's.
         changes: keys of the monitor's section, other than the cell's.
     """
 
-    def __init__(self, start: np.ndarray | str = "ready", *, sources=None, oracle=None, **changes):
+    def __init__(
+        self, start: np.ndarray | str = "ready", *, cell=TABLETOP, sources=None, oracle=None,
+        **changes,
+    ):  # fmt: skip
+        self.cell, self.robot, own = _read(cell)
         policy = {"policy": SourceConfig(topic="policy", start_tolerance=np.inf)}
-        self.config = replace(_CELL.safety_monitor, sources=sources or policy, **changes)
-        self.robot = _ROBOT
-        self.gate: Gate = load_gate(self.config, self.robot, _CELL.path)
-        self.oracle = oracle or _ORACLE
+        monitor = self.cell.safety_monitor
+        self.config = replace(monitor, sources=sources or monitor.sources or policy, **changes)
+        self.gate: Gate = load_gate(self.config, self.robot, self.cell.path)
+        self.oracle = oracle or own
         self.names = list(self.robot.names)
         self.dt = 1.0 / self.config.rate
         self.now = 100.0
@@ -147,3 +159,28 @@ class Trial:
         self.ticks(ticks)
         rows = [self.ticks().positions for _ in range(20)]
         return all(r is not None for r in rows) and np.ptp(rows, axis=0).max() == 0.0
+
+
+def write_cell(folder: Path, urdf: str, srdf: str = '<robot name="arm"/>', **monitor) -> Path:
+    """A cell file of an arm made for one test, with a URDF's and an SRDF's text beside it.
+
+    monitor: keys of its section; ``robot`` adds to the keys of that section.
+    """
+    (folder / "arm.urdf").write_text(urdf)
+    (folder / "arm.srdf").write_text(srdf)
+    robot = {"urdf": "arm.urdf", "srdf": "arm.srdf", **monitor.pop("robot", {})}
+    keys = {
+        "margin": 0.01,
+        "tracking_error": 0.25,
+        "tracking_error_hard": 0.6,
+        "joint_state_timeout": 0.2,
+        "limits": {"every_joint": {"velocity": 1.5, "acceleration": 15.0}},
+        **monitor,
+    }
+    document = {
+        "/**/safety_monitor": {"ros__parameters": keys},
+        "/**": {"ros__parameters": {"robot": robot}},
+    }
+    path = folder / "cell.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
