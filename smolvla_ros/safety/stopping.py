@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-_MOST_ROWS = 20_000
+_MOST_REPAIRS = 100
 
 
 def synchronised_stop(q: np.ndarray, v: np.ndarray, dt: float, decel: np.ndarray) -> np.ndarray:
@@ -49,37 +49,45 @@ def jerk_limited_stop(
     decel: np.ndarray,
     jerk: np.ndarray,
 ) -> np.ndarray:
-    """Every joint stops as soon as its jerk limit allows.
+    """Every joint stops as soon as its jerk limit allows, in whole ticks.
 
-    Velocity is brought to zero as :func:`stoppable_speed` brings a position to its limit:
-    the deceleration is what the jerk can still take back before the velocity is gone.
+    The acceleration is a trapezoid: a ramp to the peak, a stretch at it, a ramp to zero.
+    Each takes as many ticks as in the fastest continuous trapezoid, rounded up; the peak is
+    then the one that ends the velocity exactly.
 
     Args:
         q, v, a: ``[D]`` last set-point, its velocity and acceleration (backward differences).
-        dt: s. decel: ``[D]`` rad/s². jerk: ``[D]`` rad/s³, infinite where there is none.
+        dt: s. decel: ``[D]`` rad/s². jerk: ``[D]`` rad/s³, finite.
 
     Returns:
-        ``[N, D]`` set-points, the last one at rest and N as small as can be; N is 0 at rest.
+        ``[N, D]`` set-points, the last two the same; N is 0 at rest.
     """
-    rows = []
-    q, v, a = q.copy(), v.copy(), a.copy()
-    slew = jerk * dt
-    while np.any(v) or np.any(np.abs(a) > slew * (1 + 1e-9)):
-        way = np.where(v != 0.0, np.sign(v), -np.sign(a))
-        toward_rest = -way * a
-        wanted = np.minimum(stoppable_speed(np.abs(v), dt, jerk), decel)
-        # Where acceleration can be zero again in the next tick, the rest comes at once.
-        last = np.abs(v) / dt
-        wanted = np.where(last <= np.minimum(slew, decel) * (1 + 1e-9), last, wanted)
-        low, high = toward_rest - slew, toward_rest + slew
-        a = -way * np.clip(wanted, low, high)
-        done = np.abs(v + a * dt) < 1e-12
-        v = np.where(done, 0.0, v + a * dt)
-        q = q + v * dt
-        rows.append(q)
-        if len(rows) > _MOST_ROWS:
-            raise ValueError(f"no stop within {_MOST_ROWS} ticks; the jerk limit is too small")
-    return np.array(rows).reshape(len(rows), len(q))
+    # Mirrored so that what is left of the velocity once the acceleration has ended is positive.
+    way = np.where(v + a * np.abs(a) / (2.0 * jerk) < 0.0, -1.0, 1.0)
+    speed, force, slew = way * v / dt, way * a, jerk * dt
+    peak = np.minimum(np.sqrt(np.maximum(jerk * dt * speed + force**2 / 2.0, 0.0)), decel)
+    down = np.maximum(np.ceil(np.abs(force + peak) / slew - 1e-9), 1.0)
+    up = np.maximum(np.ceil(peak / slew - 1e-9), 1.0)
+    lack = (speed + force * (down - 1.0) / 2.0) / np.maximum(peak, 1e-12) - (down + up) / 2.0
+    flat = np.maximum(np.ceil(lack - 1e-9), 0.0)
+    for _ in range(_MOST_REPAIRS):
+        peak = (speed + force * (down - 1.0) / 2.0) / ((down + up) / 2.0 + flat)
+        # Rounding may leave a ramp a tick too short.
+        short_down = np.abs(force + peak) > down * slew * (1 + 1e-9)
+        short_up = np.abs(peak) > up * slew * (1 + 1e-9)
+        short_flat = np.abs(peak) > decel * (1 + 1e-9)
+        if not (short_down | short_up | short_flat).any():
+            break
+        down, up, flat = down + short_down, up + short_up, flat + short_flat
+    else:
+        raise ValueError("no stop found; jerk and acceleration limits do not fit the tick")
+    moving = (v != 0.0) | (a != 0.0)
+    n = int(np.max((down + flat + up) * moving, initial=0.0))
+    k = np.arange(1, n + 1)[:, None]
+    ramp_down = force - (peak + force) * (k / down)
+    ramp_up = -peak * np.maximum(1.0 - (k - down - flat) / up, 0.0)
+    forces = np.where(k <= down, ramp_down, np.where(k <= down + flat, -peak, ramp_up))
+    return q + np.cumsum(v + way * np.cumsum(forces, axis=0) * dt, axis=0) * dt
 
 
 def stoppable_speed(
