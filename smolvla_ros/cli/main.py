@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from smolvla_ros import __version__
-from smolvla_ros.cli import bench, demo, gate
+from smolvla_ros.cli import bench, demo, gate, srdf
 from smolvla_ros.schema import ConfigError
 
-COMMANDS = (demo, gate, bench)
+COMMANDS = (demo, gate, srdf, bench)
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 
