@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class Stream:
             began; without an entry the row itself is the start.
         changes: (row, oracle): what holds from that row on.
         heard: (t, stamp) of every command whose content, time and source are right.
-        events: (t, what): stop, reset, enable, disable.
+        events: (t, what): stop, reset, enable, disable, restart (of the gate's process).
         command_timeout: s; None: silence is not judged.
     """
 
@@ -200,8 +201,10 @@ class Judgement:
             self._silence()
             self._latch()
             edges = np.flatnonzero(np.diff(np.r_[False, self.on, False]))
-            for first, end in edges.reshape(-1, 2):
-                self._run(oracle, int(first), int(end))
+            for first, end in edges.reshape(-1, 2).tolist():
+                anew = [first, *sorted(k for k in stream.starts if first < k < end), end]
+                for a, b in pairwise(anew):
+                    self._run(oracle, a, b)
 
     def _find(self, rule: str, row: int, text: str) -> None:
         self.findings.append(Finding(rule, int(row), text))
@@ -243,7 +246,9 @@ class Judgement:
         if s.command_timeout is None:
             return
         slowest = max(self._brake_time(o) for _, o in [*s.changes, (0, self._oracle_at(0))])
-        moving = self._moving() | (np.nan_to_num(np.abs(self.speeds)).max(axis=1) > MOVING)
+        moving = self._moving()
+        moving[list(s.starts)] = False  # taken where the arm is: no motion
+        moving |= np.nan_to_num(np.abs(self.speeds)).max(axis=1) > MOVING
         enables = np.array([-np.inf] + [t for t, what in s.events if what == "enable"])
         heard = np.array([t for t, _ in s.heard])
         stamps = np.array([x for _, x in s.heard])
@@ -275,7 +280,7 @@ class Judgement:
                 if self.on[k] and self.on[k - 1] and moving[k]:
                     self._find("I7", k, "moves while it is stopped")
                     return
-            elif "reset" not in since:
+            elif not since & {"reset", "restart"}:
                 self._find("I7", k, f"from stopped to {s.states[k]} without a reset")
                 return
             elif self.on[k] and "enable" not in since:

@@ -58,6 +58,7 @@ class Trial:
             self.names, command_timeout=max([self.config.command_timeout, *timeouts])
         )
         self.outputs: list[Output] = []
+        self._seed: np.ndarray | None = None  # where the gate was last enabled
         self.follow: Callable[[np.ndarray], np.ndarray] = lambda q: q
         """Set-point -> where the arm gets to by the next tick."""
         self.report: Callable[[np.ndarray], tuple | None] = lambda q: (self.names, q)
@@ -68,14 +69,24 @@ class Trial:
     def enable(self) -> Trial:
         """Let the arm be measured, and enable."""
         self._feel()
-        self.gate.enable(self.now)
-        self.stream.events.append((self.now, "enable"))
+        self.event("enable")
         return self
+
+    def restart(self) -> None:
+        """The gate's process ends, and another one begins in the midst of what goes on."""
+        self.gate = load_gate(self.config, self.robot, self.cell.path)
+        self.stream.events.append((self.now, "restart"))
 
     def event(self, what: str) -> None:
         """``stop``, ``disable``, ``reset`` or ``enable``; what is refused raises."""
-        if what in ("reset", "enable"):
-            getattr(self.gate, what)(self.now)
+        if what == "enable":
+            anew = self.gate.state in ("waiting", "disabled")
+            self.gate.enable(self.now)
+            if not anew:
+                return
+            self._seed = self.gate.feedback.positions.copy()
+        elif what == "reset":
+            self.gate.reset(self.now)
         elif what == "stop":
             self.gate.stop("test")
         else:
@@ -100,12 +111,11 @@ class Trial:
         for _ in range(n):
             self.now += self.dt + late
             self._feel()
-            before = self.outputs[-1] if self.outputs else None
             output = self.gate.tick(self.now)
             self.outputs.append(output)
             if output.positions is not None:
-                if before is None or before.positions is None:
-                    self.stream.starts[len(self.stream.t)] = self.gate.feedback.positions.copy()
+                if self._seed is not None:
+                    self.stream.starts[len(self.stream.t)], self._seed = self._seed, None
                 self.q = np.array(self.follow(output.positions), dtype=float)
             self.stream.add(self.now, output.positions, output.velocities, output.state)
         return self.outputs[-1]
