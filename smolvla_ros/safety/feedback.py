@@ -27,6 +27,7 @@ class Feedback:
         self.velocity, self._jump = velocity, jump
         self.positions = np.full(len(names), np.nan)
         self._heard_at = np.full(len(names), -np.inf)
+        self._fresh_at = np.full(len(names), -np.inf)  # the same, less what is excused
         self._moved_at = -np.inf
         self._outliers = np.zeros(len(names), dtype=int)
         self.not_finite = ""  # the joints whose newest value is no number
@@ -64,7 +65,7 @@ class Feedback:
             if not far <= _STILL:
                 self._moved_at = now
             self.positions[i] = position
-            self._heard_at[i] = now
+            self._heard_at[i] = self._fresh_at[i] = now
         if bad:
             raise Refused("joint_state_not_finite", f"no number: {self.not_finite}")
         if glitches:
@@ -74,9 +75,9 @@ class Feedback:
         """Take the arm where it is measured to be: an earlier jump is past."""
         self.jumped = ""
 
-    def excuse(self, seconds: float) -> None:
-        """Nobody could listen for so long: ages do not count it."""
-        self._heard_at += seconds
+    def excuse(self, now: float, seconds: float) -> None:
+        """Nobody could listen for so long until now: ages do not count it."""
+        self._fresh_at = np.minimum(self._fresh_at + seconds, now)
 
     @property
     def whole(self) -> bool:
@@ -90,8 +91,8 @@ class Feedback:
 
     def age(self, now: float) -> tuple[float, str]:
         """Seconds since the joint that was heard longest ago, and its name."""
-        i = int(np.argmin(self._heard_at))
-        return now - self._heard_at[i], list(self._names)[i]
+        i = int(np.argmin(self._fresh_at))
+        return now - self._fresh_at[i], list(self._names)[i]
 
     def still_for(self, now: float) -> float:
         """Seconds in which no joint's value has changed at all."""

@@ -508,7 +508,7 @@ class Gate:
         self.late_ticks += 1
         self._late_run += 1.0
         # What nobody could hear did not grow old meanwhile.
-        self.feedback.excuse(gap - s.dt)
+        self.feedback.excuse(now, gap - s.dt)
         if gap > s.stall:
             self.brake("overrun", f"no tick for {gap:.3f} s")
         elif self._late_run >= 4 * s.late_ticks:

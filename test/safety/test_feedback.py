@@ -57,3 +57,12 @@ def test_a_frozen_state_is_told_from_a_moving_one(feedback):
     assert feedback.still_for(0.99) == pytest.approx(0.99)
     feedback.hear(1.0, NAMES, [0.0, 1e-4, 0.0])
     assert feedback.still_for(1.0) == 0.0
+
+
+def test_what_nobody_could_hear_is_not_old_and_may_have_moved(feedback):
+    feedback.hear(1.0, NAMES, [0.0, 0.0, 0.0])
+    feedback.excuse(3.0, 1.9)
+    assert feedback.age(3.0)[0] == pytest.approx(0.1)
+    feedback.hear(3.0, NAMES, [2.5, 0.0, 0.0])
+    feedback.excuse(3.0, 1.9)
+    assert feedback.age(3.0)[0] == 0.0, "never younger than now"
