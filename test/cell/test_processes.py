@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cells import TABLETOP, tabletop
 from oracle import Oracle
+from rig import wait_until
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.chunk import ActionChunk
@@ -19,13 +20,6 @@ from smolvla_ros.ros import messages, qos
 
 PERIOD = 1 / 30
 IDLE = "no observation: instruction: none given"  # every stream there, nothing to do
-
-
-def wait_until(condition, seconds: float, what: str) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -187,7 +181,7 @@ def test_a_dead_simulator_stops_the_gate(domain, tmp_path):
         enable(watcher)
         nodes.processes["sim"].send_signal(signal.SIGSTOP)
         wait_until(lambda: watcher.says("safety_monitor").startswith("stopped"), 5, "stopped")
-        assert "joint_states are" in watcher.says("safety_monitor")
+        assert "joint_states: " in watcher.says("safety_monitor")
         success, message = watcher.trigger("reset")
         assert not success and "cause stands" in message
         nodes.processes["sim"].send_signal(signal.SIGCONT)
