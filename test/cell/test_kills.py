@@ -127,6 +127,9 @@ def test_a_killed_arm_stops_the_gate_for_as_long_as_it_is_gone(domain, tmp_path)
         assert not success and "joint_states" in message
         nodes.start("sim")  # it stands somewhere else: where it starts
         wait_until(lambda: arm.trigger("reset")[0], 20, "reset once it is heard again")
+        heard = len(arm.recording.measured)
+        wait_until(lambda: len(arm.recording.measured) > heard + 10, 10, "heard here too")
+        time.sleep(1.0)  # the simulated arm swings a little when it starts
         measured = stands(arm)
         stopped = len(arm.rows)
         arm.enabled()
