@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,7 @@ def report(replay: Replay) -> dict[str, Any]:
         "ticks": counts.ticks,
         "duration_s": round(counts.duration, 9),
         "enabled": counts.enabled,
+        "not_enabled": "" if counts.enabled else counts.not_enabled,
         "final_state": gate.state.value,
         "stop_reason": gate.stop_reason,
         "states": dict(counts.states),
@@ -113,7 +115,8 @@ def _sentence(summary: dict[str, Any]) -> str:
             "smallest clearance: " + ("none" if clearance is None else f"{clearance * 1e3:.1f} mm"),
             f"ended {summary['final_state']}"
             + (f" ({summary['stop_reason']})" if summary["stop_reason"] else "")
-            + ("" if summary["enabled"] else "; the gate was never enabled"),
+            + ("" if summary["enabled"] else "; the gate was never enabled")
+            + (f": {summary['not_enabled']}" if summary["not_enabled"] else ""),
         ]
     )
 
@@ -142,7 +145,11 @@ def _read_text(text: IO[str], name: str) -> list[Line]:
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[IO[str]]:
     if name == "-":
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:  # as of `| head`: nobody wants the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
         with Path(name).open("w", encoding="utf-8") as out:

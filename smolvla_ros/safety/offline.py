@@ -1,6 +1,16 @@
 """The gate without ROS and without a clock: recorded inputs in, one row a tick out.
 
-The same lines give the same rows, to the last bit.
+The same lines give the same rows, to the last bit. A line is a JSON object with its time
+``t`` in seconds and one or more of (rad, m):
+
+    "command": {"source": "policy", "stamp": s, "names": [...],
+                "points": [{"t": s after the stamp, "positions": [...]}, ...]}
+    "joint_state": {"names": [...], "positions": [...]}
+    "obstacles": [{"id": "...", "shape": "box", "size": [...], "position": [x, y, z],
+                   "quaternion": [x, y, z, w]}, ...]     all there are, in the root frame
+    "stop", "heartbeat", "reset": anything      "enable": anything; false disables
+
+A command without a source is the policy's; without a stamp, or at 0, it counts from ``t``.
 """
 
 from __future__ import annotations
@@ -112,6 +122,7 @@ class Summary:
     duration: float = 0.0
     states: Counter[str] = field(default_factory=Counter)
     enabled: bool = False
+    not_enabled: str = ""  # why enabling was refused last
     min_clearance: float = math.inf
     travel: float = 0.0
 
@@ -203,8 +214,8 @@ class Replay:
         try:
             self.gate.enable(now)
             self._enable_once = False
-        except Refused as refusal:
-            self.gate.refuse(now, refusal)
+        except Refused as refusal:  # nobody asked: not counted, and tried again
+            self.summary.not_enabled = str(refusal)
 
     def _hear(self, now: float, body: dict[str, Any]) -> None:
         for name, value in body.items():
@@ -243,23 +254,24 @@ class Replay:
     def _hear_enable(self, now: float, value: Any) -> None:
         if value is False:
             self.gate.disable()
-        else:
-            self._ask(self.gate.enable, now)
+            return
+        try:
+            self.gate.enable(now)
+        except Refused as refusal:
+            self.summary.not_enabled = str(refusal)
+            self.gate.refuse(now, refusal)
 
     def _hear_reset(self, now: float, _value: Any) -> None:
-        self._ask(self.gate.reset, now)
+        try:
+            self.gate.reset(now)
+        except Refused as refusal:
+            self.gate.refuse(now, refusal)
 
     def _hear_obstacles(self, now: float, value: Any) -> None:
         try:
             self.gate.set_obstacles(now, _obstacles(value))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             self.gate.refuse(now, Refused("obstacle", str(error)))
-
-    def _ask(self, action, now: float) -> None:
-        try:
-            action(now)
-        except Refused as refusal:
-            self.gate.refuse(now, refusal)
 
 
 def _obstacles(value: Any) -> list[Obstacle]:

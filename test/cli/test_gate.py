@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -356,6 +357,35 @@ def test_standard_input_and_output(monkeypatch, capsys):
     assert json.loads(line)["state"] == "holding"
 
 
+def test_rows_that_nobody_reads_on_are_no_error(tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text("\n".join(json.dumps({"t": k, "command": chunk()}) for k in range(30)))
+    words = [sys.executable, "-m", "smolvla_ros.cli.main", "gate", "--cell", str(TABLETOP)]
+    run = subprocess.Popen(
+        [*words, "--in", str(given)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert run.stdout.readline().startswith('{"t": 0.0')
+    run.stdout.close()
+    said = run.stderr.read()
+    assert run.wait(60) == 0
+    assert "Traceback" not in said and "Exception" not in said
+
+
+def test_a_gate_that_could_not_be_enabled_says_why(gate, tmp_path):
+    cell = tmp_path / "cell.yaml"
+    text = TABLETOP.read_text().replace("../urdf", str(TABLETOP.parents[1] / "urdf"))
+    cell.write_text(text.replace("rate: 100.0", "rate: 100.0\n    stop_heartbeat: 0.5", 1))
+    lines = [{"t": 0.1 * k, "command": chunk()} for k in range(5)]
+    rows, summary = gate(lines, cell=("--cell", str(cell)))
+    assert {r["state"] for r in rows} == {"disabled"}
+    assert "heartbeat" in summary["not_enabled"]
+    assert summary["refusals"] == {"not_enabled": 5}
+    beats = [{"t": 0.1 * k, "heartbeat": True} | line for k, line in enumerate(lines)]
+    rows, summary = gate(beats, cell=("--cell", str(cell)))
+    assert any(r["state"] == "following" for r in rows)
+    assert rows[-1]["state"] == "stopped", "the file's end is silence"
+
+
 def test_what_a_monitor_kept_of_a_stop_runs_again(gate):
     """The ring's own lines, its dropped beginning made good by what it says stood before."""
     ring = Ring(1.0)
@@ -382,8 +412,11 @@ def test_what_a_monitor_kept_of_a_stop_runs_again(gate):
     assert states[-1] == "stopped"
 
 
+ARM = functools.cache(tabletop)
+
+
 def fresh():
-    cell, robot = tabletop()
+    cell, robot = ARM()
     return load_gate(cell.safety_monitor, robot, cell.path)
 
 
