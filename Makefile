@@ -1,5 +1,6 @@
 # make demo   the whole cell in the simulator, no robot, no GPU, no ROS install
 # make test   lint and all tests
+# make nightly  the fault catalogue with a million gate steps of other cases than the day's
 # make check-format, make format, make clean
 #
 # One environment for all of it: .venv, made on first use and again when setup.py changes.
@@ -19,7 +20,7 @@ EXTRAS := ros,kinematics,policy,sim,test
 VENV_FLAGS :=
 endif
 
-.PHONY: demo test format clean
+.PHONY: demo test nightly format clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
@@ -29,6 +30,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+nightly: $(INSTALLED)
+	SMOLVLA_ROS_STEPS=1000000 SMOLVLA_ROS_SEED=$$(date +%s) \
+	  $(BIN)/python -m pytest test/oracle test/faults --timeout 14400 -s
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

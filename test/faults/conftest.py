@@ -11,6 +11,8 @@ import pytest
 from catalogue import TITLES
 from trial import Trial
 
+from smolvla_ros.cli.processes import private_domain
+
 RANK = ("survived", "not_testable", "wrong_reason", "failed")
 
 
@@ -29,10 +31,13 @@ class Fault:
 
         expected, got: check words; a set that is expected must be among a set that is got.
         """
-        self.asked = True
-        findings = trial.oracle.findings(trial.stream)
-        assert not findings, "; ".join(map(str, findings))
+        self.sent(trial.oracle.findings(trial.stream))
         self.reason(expected, got)
+
+    def sent(self, findings: list) -> None:
+        """What the oracle found in what left the gate: nothing."""
+        self.asked = True
+        assert not findings, "; ".join(map(str, findings))
 
     def reason(self, expected: str | set[str], got: str | set[str]) -> None:
         """The reason alone, where nothing moved or nothing was loaded."""
@@ -55,6 +60,14 @@ class Fault:
 def fault(request):
     request.node.fault = Fault()
     return request.node.fault
+
+
+@pytest.fixture
+def domain():
+    """A ROS domain of the test's own."""
+    number, lock = private_domain()
+    with lock:
+        yield number
 
 
 # -- the table -------------------------------------------------------------------------------

@@ -159,3 +159,12 @@ def test_f66_e_the_shipped_arm_has_limits_for_everything(fault):
     limits = load_limits(config, load_robot(config.robot, TABLETOP), TABLETOP)
     whole = all(np.isfinite(getattr(limits, a)).all() for a in ("velocity", "acceleration"))
     fault.reason(True, whole)
+
+
+def test_f68_a_stop_says_zero_velocity_and_goes_on_saying_it(fault):
+    trial = Trial(command_timeout=6.0).moving(100, seconds=4.0)
+    trial.event("stop")
+    trial.ticks(100)
+    last = trial.outputs[-50:]
+    assert all(o.velocities is not None and not o.velocities.any() for o in last)
+    fault.judge(trial, "stop", trial.gate.stop_check)

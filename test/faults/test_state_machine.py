@@ -73,6 +73,16 @@ class Everything(RuleBasedStateMachine):
         if n:
             self.trial.ticks(n, late)
 
+    def bring_back(self):
+        """Else most of a case would be spent standing."""
+        trial = self.trial
+        if trial.gate.state in ("stopped", "disabled"):
+            trial.report = lambda q: (trial.names, q)
+            trial.follow = lambda q: q
+            self.go(15)
+            self.ask("reset", 1)
+            self.ask("enable", 1)
+
     # -- commands -----------------------------------------------------------------------
 
     @rule(
@@ -83,6 +93,7 @@ class Everything(RuleBasedStateMachine):
         ticks=st.integers(1, 45),
     )
     def chunk(self, case, amplitude, rough, source, ticks):
+        self.bring_back()
         rng, trial = np.random.default_rng(case), self.trial
         n = int(rng.integers(1, 60))
         goal = trial.q + rng.normal(size=6) * amplitude
@@ -95,6 +106,7 @@ class Everything(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(10, 60), amplitude=st.sampled_from([0.1, 0.3, 0.8]))
     def swing(self, ticks, amplitude):
+        self.bring_back()
         trial = self.trial
         t = np.arange(0.0, 1.6, PERIOD)
         shape = np.outer((1 - np.cos(1.5 * t)) / 2, [1.0, 0.2, -0.3, 0.3, 0.8, 0.5])
@@ -115,6 +127,7 @@ class Everything(RuleBasedStateMachine):
     @rule(ticks=st.integers(20, 60), joint=st.integers(0, 5), way=st.sampled_from([-1.0, 1.0]))
     def push(self, ticks, joint, way):
         """One joint as far as it goes, into whatever is there."""
+        self.bring_back()
         trial = self.trial
         t = np.arange(0.0, 1.5, PERIOD)
         trial.say(t, trial.q + np.outer(np.minimum(t, 1.2), way * np.eye(6)[joint]))
@@ -186,17 +199,6 @@ class Everything(RuleBasedStateMachine):
     @rule(ticks=st.integers(0, 10))
     def enable(self, ticks):
         self.ask("enable", ticks)
-
-    @precondition(lambda self: self.trial.gate.state in ("stopped", "disabled"))
-    @rule()
-    def bring_back(self):
-        """Else most of a case would be spent standing."""
-        trial = self.trial
-        trial.report = lambda q: (trial.names, q)
-        trial.follow = lambda q: q
-        self.go(15)
-        self.ask("reset", 1)
-        self.ask("enable", 1)
 
     @rule(ticks=st.integers(0, 40))
     def disable(self, ticks):
@@ -330,8 +332,9 @@ class Everything(RuleBasedStateMachine):
 
 def test_whatever_happens_the_promise_is_kept():
     Everything.steps = 0
+    print(f"SMOLVLA_ROS_STEPS={STEPS} SMOLVLA_ROS_SEED={SEED or ''}")
     config = settings(
-        max_examples=max(20, STEPS // 290),
+        max_examples=max(20, STEPS // 330),
         stateful_step_count=RULES,
         deadline=None,
         derandomize=SEED is None and STEPS <= 50_000,

@@ -259,7 +259,9 @@ class Judgement:
             if not ours.size:
                 self._find("I7", k, "moves, and no command was observed since it was enabled")
                 return
-            if t - ours.max() > s.command_timeout + slowest:
+            # A tick that comes late brakes no more than one that comes in time.
+            braking = k - np.searchsorted(self.t, ours.max() + s.command_timeout)
+            if braking * self.dt > slowest:
                 self._find("I6", k, f"moves {t - ours.max():.2f} s after the last command")
                 return
 
