@@ -134,7 +134,7 @@ def legal(subject: Subject, steps: int = 72_000) -> dict[str, Any]:
     found: dict[str, Any] = {}
     checks: Counter[str] = Counter()
     first = ""
-    off_path = 0.0
+    off_path = altered_by = 0.0
     for way in ("single", "chunks"):
         planner = subject.planner(seed=4)
         drive = Drive(subject.gate(), subject.start, subject.source)
@@ -148,8 +148,10 @@ def legal(subject: Subject, steps: int = 72_000) -> dict[str, Any]:
                 if way == "chunks":
                     off_path = max(off_path, float(np.abs(output.positions - there).max()))
                 counted += 1
-                if np.abs(output.positions - wanted).max() > _SAME:
+                off = float(np.abs(output.positions - wanted).max())
+                if off > _SAME:
                     altered += 1
+                    altered_by = max(altered_by, off)
                     checks[output.verdict.check or output.verdict.kind.value] += 1
                     first = first or f"{way}, step {counted}: {output.verdict}"
             # What an alteration leaves behind must not make the next motion illegal.
@@ -162,5 +164,6 @@ def legal(subject: Subject, steps: int = 72_000) -> dict[str, Any]:
         **found,
         "legal_altered_by": dict(checks),
         "legal_altered_first": first,
+        "legal_altered_rad": altered_by,
         "chunk_path_rad": off_path,
     }
