@@ -27,7 +27,7 @@ from smolvla_ros.ros.output import Output as ArmOutput
 from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.reconfigure import Configuration
 from smolvla_ros.ros.run import Fatal, run
-from smolvla_ros.ros.scheduling import go_first
+from smolvla_ros.ros.scheduling import go_first, go_second
 from smolvla_ros.ros.timing import Durations, steady_clock
 from smolvla_ros.safety import Gate, Output, Refused, State
 from smolvla_ros.safety.recording import Recorder, Ring
@@ -82,6 +82,7 @@ class SafetyMonitor(Node):
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._run, name="gate", daemon=True)
         self._ticker.start()
+        go_second()  # the executor's thread
 
     def close(self) -> None:
         """Bring the arm to rest, then end the threads: whoever ends the monitor in
@@ -228,8 +229,7 @@ class SafetyMonitor(Node):
         if out is None:
             return Status(WARN, "starting")
         late, self._late_before = self._gate.late_ticks > self._late_before, self._gate.late_ticks
-        alarms = [*self._inputs.incompatible.values()]
-        alarms += [text for text in (self._mismatch, self._recording_problem()) if text]
+        alarms = [text for text in (self._mismatch, self._recording_problem()) if text]
         level, words = level_and_words(out, self._gate, self._findings, alarms, late)
         if self._told != (stop := self._gate.stop_reason):
             self._told = stop

@@ -10,7 +10,6 @@ from typing import Any
 
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -55,7 +54,6 @@ class Inputs:
         self._heartbeat = config.stop_heartbeat is not None
         self.last_refusal = ""
         self.commanded_at: float | None = None
-        self.incompatible: dict[str, str] = {}  # topic → which publisher cannot be heard
         self._subscriptions: list[Subscription] = []
         self.topics: list[str] = []  # resolved, of the sources
         for name, source in config.named_sources().items():
@@ -79,18 +77,12 @@ class Inputs:
     def _listen(
         self, kind: type, topic: str, callback: Callable[..., None], profile: QoSProfile
     ) -> str:
-        def incompatible(event: Any) -> None:
-            self.incompatible[topic] = (
-                f"{event.total_count} publishers on {topic} offer a QoS that is not heard"
-            )
-
         subscription = self._node.create_subscription(
             kind,
             topic,
             callback,
             profile,
             raw=True,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
         )
         self._subscriptions.append(subscription)
         return subscription.topic_name

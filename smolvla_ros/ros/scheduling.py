@@ -6,17 +6,27 @@ import contextlib
 import os
 from pathlib import Path
 
-_FIFO_PRIORITY = 10  # above everything ordinary, below the kernel's own threads
+_FIRST, _SECOND = 10, 5  # above everything ordinary, below the kernel's own threads
 
 
 def go_first() -> str:
     """Give the calling thread real-time scheduling where the user may (root, CAP_SYS_NICE, or
     an rtprio limit, as ros2_control asks for). Returns what the thread runs under."""
+    return _fifo(_FIRST)
+
+
+def go_second() -> str:
+    """The same for a thread that the first one waits for: while it holds the interpreter or a
+    lock, a busy process must not keep it from letting go."""
+    return _fifo(_SECOND)
+
+
+def _fifo(priority: int) -> str:
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_FIFO_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
         return "ordinary"
-    return f"SCHED_FIFO {_FIFO_PRIORITY}"
+    return f"SCHED_FIFO {priority}"
 
 
 def go_last() -> None:

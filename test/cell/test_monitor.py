@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from oracle import Oracle
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rig import MONITOR, Rig, changed_cell, rig, wait_until
 from rosgraph_msgs.msg import Clock
@@ -86,6 +87,46 @@ def test_f29_of_two_publishers_on_an_input_the_first_one_is_heard(domain, tmp_pa
         assert level(arm) == DiagnosticStatus.WARN
         rows = arm.rows
     assert not Oracle(TABLETOP).findings(rows, stops_every=25)
+
+
+def test_f32_an_arm_that_asks_for_another_qos_is_told(domain, tmp_path):
+    with rig(domain, tmp_path) as (_, arm):
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        arm.node.create_subscription(
+            JointTrajectory, "arm/joint_trajectory", lambda _: None, latched
+        )
+        arm.wait_for_words("disabled", "arm/joint_trajectory: a subscription asks for a QoS")
+        assert level(arm) == DiagnosticStatus.ERROR
+
+
+@pytest.mark.parametrize(
+    ("reliability", "durability"),
+    [
+        (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL),
+        (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE),
+    ],
+    ids=["latched", "best effort"],
+)
+def test_f32_f34_commands_are_heard_from_any_publisher_but_never_from_the_past(
+    domain, tmp_path, reliability, durability
+):
+    profile = QoSProfile(depth=10, reliability=reliability, durability=durability)
+    cell = changed_cell(tmp_path, sources={"other": {"topic": "other/joint_trajectory"}})
+    with rig(domain, tmp_path, cell) as (nodes, arm):
+        made = arm.node.create_publisher(JointTrajectory, "other/joint_trajectory", profile)
+        arm.wait_for_listener(made)
+        arm.enabled()
+        made.publish(arm.swing())
+        wait_until(lambda: np.ptp(arm.rows[:, 0]) > 0.05, 5, "moving")
+        ended = nodes.processes.pop(MONITOR)
+        ended.terminate()
+        assert ended.wait(timeout=10) == 0
+        arm.status.clear()
+        nodes.start(MONITOR)
+        arm.wait_for_words("disabled", seconds=20.0)
+        arm.wait_for_listener(made)
+        time.sleep(1.2)
+        assert arm.counts("refused") == {}, "it was told nothing old"
 
 
 # -- what comes in --------------------------------------------------------------------------
