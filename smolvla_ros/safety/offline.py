@@ -125,18 +125,21 @@ class Summary:
     not_enabled: str = ""  # why enabling was refused last
     min_clearance: float = math.inf
     travel: float = 0.0
+    _last: np.ndarray | None = None
 
-    def add(self, t: float, output: Output, before: np.ndarray | None) -> None:
-        """Count one tick; ``before``: ``[D]`` rad, the set-point before it."""
+    def add(self, t: float, output: Output) -> None:
+        """Count one tick."""
         self.ticks += 1
         self.duration = t
         self.states[output.state.value] += 1
         if output.positions is None:
+            self._last = None  # what it does meanwhile is not the gate's
             return
         self.enabled = True
         self.min_clearance = min(self.min_clearance, output.clearance)
-        if before is not None:
-            self.travel += float(np.abs(output.positions - before).sum())
+        if self._last is not None:
+            self.travel += float(np.abs(output.positions - self._last).sum())
+        self._last = output.positions
 
 
 class Replay:
@@ -191,11 +194,10 @@ class Replay:
                 self._hear(min(line.t - self._zero, now), line.body)
                 heard += 1
             self._measure(now)
-            before = self._arm
             output = gate.tick(now)
             if self._arm is not None and output.positions is not None:
                 self._arm = output.positions
-            self.summary.add(now, output, before)
+            self.summary.add(now, output)
             yield round(self._zero + now, 9), output
             over = heard == len(self.lines)
             if over and (output.state in _AT_REST or now >= last + self._after):

@@ -118,6 +118,7 @@ def test_a_bag_is_what_the_monitor_heard(plugin, gate, tmp_path):
     assert states[-1] == "stopped" and rows[-1]["reason"] == "stop: stop line"
     assert max(r["positions"][0] for r in rows) > 0.1
     assert rows[0]["t"] == BEGIN
+    assert summary["travel_rad"] > 0.1
 
 
 def test_every_form_of_a_bag_gives_the_same_rows(gate, tmp_path):

@@ -79,6 +79,7 @@ def test_a_chunk_is_carried_out_tick_by_tick_until_rest(gate):
     assert summary["ticks"] == len(rows) == sum(summary["states"].values())
     assert summary["verdicts"]["passed"] > 90
     assert summary["refusals"] == {}
+    assert summary["travel_rad"] == pytest.approx(np.abs(np.diff(positions[1:], axis=0)).sum())
     assert summary["start"] == "group_state 'ready'"
     assert summary["min_clearance_m"] == min(r["clearance"] for r in rows)
 
