@@ -21,9 +21,11 @@ from smolvla_ros.safety.obstacles import Obstacle, check_obstacles
 from smolvla_ros.safety.pairs import Pair, Row, arm_rows, obstacle_rows
 from smolvla_ros.safety.scene import Scene
 from smolvla_ros.safety.speed import FREE, Factor, SpeedZones, closing
+from smolvla_ros.safety.way import Way, turning
 from smolvla_ros.safety.zones import Zone, check_zones
 
 _SOLVER = 1e-6  # m to which distances are known
+_SHALLOW = 6  # configurations
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Clearance:
         self.max_nodes = max_nodes
         self._tolerance = 0.1 * slack
         self._kinematics = robot.model.createData()
+        self._turning = turning(robot)
         self._speed_zones = SpeedZones(robot, placed, margin)
         self._scene, self._fixed, self._slowing = arm_rows(robot, placed, margin)
         self._obstacles: list[Obstacle] = []
@@ -101,6 +104,8 @@ class Clearance:
         self._meters = [(row.meter, row.number) for row in rows]
         self._reach = np.array([row.reach for row in rows]).reshape(len(rows), self.robot.dof)
         self._margin = np.array([p.margin for p in self.pairs])
+        self._swing = np.array([row.swing for row in rows]).reshape(self._reach.shape)
+        self._walled = np.array([row.walled for row in rows], dtype=bool)
         self._heed = np.array([self._speed_zones.heed(row.pair.zone) for row in self._slowing])
 
     # -- state --------------------------------------------------------------------------
@@ -304,11 +309,8 @@ class Clearance:
         n = self._guards
         if not len(path) or not n:
             return None
-        points = np.vstack([self._q, path])
-        # What each joint has moved in all by each row: a stop may turn back.
-        moved = np.zeros_like(points)
-        np.cumsum(np.abs(np.diff(points, axis=0)), axis=0, out=moved[1:])
-        travel = self._reach[:n] @ moved[-1]
+        way = Way(np.vstack([self._q, path]), self._turning)
+        travel = self._reach[:n] @ way.travel(0.0, way.end)
         near = np.flatnonzero(~(self._low[:n] - travel >= self._level[:n]))
         if near.size:
             self._measure(near)
@@ -316,30 +318,31 @@ class Clearance:
         if not near.size:
             return None
         self._nodes = 0
-        last = self._at(points[-1], near)
-        first = self._at(points[1], near) if len(path) > 1 else last
+        last = self._at(path[-1], near)
+        first = self._at(path[0], near) if len(path) > 1 else last
         for there in (last, first):
             lack = self._level[near] - self._tolerance - there
             worst = int(np.argmax(lack))
             if lack[worst] > 0:
                 return self._report(near[worst], there[worst])
-        way = (points, moved)
         return self._span(way, 0.0, 1.0, near, self._low[near], first) or self._span(
-            way, 1.0, float(len(path)), near, first, last
+            way, 1.0, way.end, near, first, last
         )
 
     def _span(self, way, s0, s1, pairs, d0, d1) -> Blocked | None:
         """Prove the motion between two places on the path, or say which pair stands in it."""
         if s1 <= s0:
             return None
-        points, moved = way
-        mu = self._reach[pairs] @ (_between(moved, s1) - _between(moved, s0))
+        mu = self._reach[pairs] @ way.travel(s0, s1)
         unproved = (d0 + d1 - mu) / 2 < self._level[pairs] - self.slack
+        unproved[unproved] = ~self._bends_clear(
+            way, s0, s1, pairs[unproved], d0[unproved], d1[unproved]
+        )
         if not unproved.any():
             return None
         pairs, d0, d1 = pairs[unproved], d0[unproved], d1[unproved]
         middle = (s0 + s1) / 2
-        dm = self._at(_between(points, middle), pairs)
+        dm = self._at(way.at(middle), pairs)
         lack = self._level[pairs] - self.slack - dm
         worst = int(np.argmax(lack))
         if lack[worst] > 0:
@@ -349,6 +352,41 @@ class Clearance:
         return self._span(way, s0, middle, pairs, d0, dm) or self._span(
             way, middle, s1, pairs, dm, d1
         )
+
+    def _bends_clear(self, way, s0, s1, pairs, d0, d1) -> np.ndarray:
+        """Pairs of which the straight line between two places, and what the arm's points bend
+        away from it, prove that the motion between is clear.
+
+        On the line a point is nowhere further in any direction than at both ends. So what is
+        kept inside a convex set is clear if both ends are; and two shapes are, if there is a
+        plane that has them on its two sides at both ends.
+        """
+        if not pairs.size:
+            return np.zeros(0, dtype=bool)
+        floor = self._level[pairs] - self.slack + self._swing[pairs] @ way.bow(s0, s1)
+        ends = np.minimum(d0, d1) >= floor
+        clear = ends & self._walled[pairs]
+        # Looking at a plane costs more than bisecting; it pays where bisecting goes deep.
+        if self._nodes > _SHALLOW:
+            for near, far, group in ((s0, s1, d0 <= d1), (s1, s0, d0 > d1)):
+                hopeful = np.flatnonzero(ends & ~clear & group)
+                if hopeful.size:
+                    gaps = self._plane_gaps(way.at(near), way.at(far), pairs[hopeful])
+                    clear[hopeful] = gaps >= floor[hopeful]
+        return clear
+
+    def _plane_gaps(self, near: np.ndarray, far: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Metres between the two shapes of each pair, in the direction in which they are nearest
+        at ``near`` ``[D]``, the worst of there and ``far``."""
+        meters = [self._meters[i] for i in pairs]
+        self._place(near)
+        directions = [meter.direction(k) for meter, k in meters]
+        ends = []
+        for q in (near, far):
+            self._place(q)
+            ends.append([m.gap(k, n) for (m, k), n in zip(meters, directions, strict=True)])
+        first, second = np.array(ends).transpose(2, 0, 1)
+        return second.min(axis=0) - first.max(axis=0)
 
     def _report(self, pair: int, clearance: float, verb: str = "would come to") -> Blocked:
         p = self.pairs[pair]
@@ -382,8 +420,3 @@ class Clearance:
     def _distances(self, pairs: Iterable[int]) -> np.ndarray:
         meters = self._meters
         return np.array([meter.distance(k) for meter, k in (meters[i] for i in pairs)])
-
-
-def _between(points: np.ndarray, s: float) -> np.ndarray:
-    i = min(int(s), len(points) - 2)
-    return points[i] + (s - i) * (points[i + 1] - points[i])

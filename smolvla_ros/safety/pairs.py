@@ -43,13 +43,20 @@ class Meter(Protocol):
 
 
 class Row(NamedTuple):
-    """A pair, what measures it, its number there, and its reach ``[D]``: how far the two can
-    travel against each other per unit of each joint."""
+    """A pair, and how it is measured.
+
+    ``number`` is the pair's at its ``meter``. ``reach`` ``[D]``: how far the two can travel
+    against each other per unit of each joint; ``swing`` ``[D]``: how far each can, added up.
+    ``walled``: the shape of the arm is kept inside a convex set (a half-space is one), so
+    that along a straight way its clearance is nowhere smaller than at both ends.
+    """
 
     pair: Pair
     meter: Meter
     number: int
     reach: np.ndarray
+    swing: np.ndarray
+    walled: bool = False
 
 
 def arm_rows(
@@ -65,7 +72,8 @@ def arm_rows(
         reach = robot.relative_reach(a, b)
         if reach.any():  # else both stand still, or move as one
             pair = Pair(f"{a.link} ~ {b.link}", "self_collision", margin)
-            guards.append(Row(pair, scene, scene.add_pair(a.index, b.index), reach))
+            number = scene.add_pair(a.index, b.index)
+            guards.append(Row(pair, scene, number, reach, robot.reach(a) + robot.reach(b)))
     for name, here in placed.items():
         zone, parts = here.zone, here.parts()
         into = guards if zone.kind in GUARDS else slowing
@@ -80,12 +88,14 @@ def arm_rows(
             for g, pair, reach in selected:
                 shape = robot.geometry.geometryObjects[g.index].geometry
                 number = inside.add(g.index, shape, here.pose, signed)
-                into.append(Row(pair, inside, number, reach))
+                into.append(Row(pair, inside, number, reach, reach, walled=True))
             continue
+        walled = zone.kind == "keep_in" or zone.shape == "half_space"
         for k, (shape, placement) in enumerate(parts):
             index = scene.add_shape(f"zone/{name}/{k}", shape, placement)
             for g, pair, reach in selected:
-                into.append(Row(pair, scene, scene.add_pair(g.index, index), reach))
+                number = scene.add_pair(g.index, index)
+                into.append(Row(pair, scene, number, reach, reach, walled))
     scene.finish()
     return scene, guards, slowing
 
@@ -104,7 +114,7 @@ def obstacle_rows(
         indices.append(index)
         for g, reach in carried:
             pair = Pair(f"{g.link} ~ {o.id}", "obstacle", margin, o.id)
-            rows.append(Row(pair, scene, scene.add_pair(g.index, index), reach))
+            rows.append(Row(pair, scene, scene.add_pair(g.index, index), reach, reach))
     scene.finish()
     return scene, indices, rows
 

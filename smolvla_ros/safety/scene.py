@@ -7,6 +7,7 @@ import numpy as np
 import pinocchio as pin
 
 from smolvla_ros.robot import RobotModel
+from smolvla_ros.robot.reach import extreme_points
 
 
 class Scene:
@@ -22,6 +23,8 @@ class Scene:
         self._geometry = pin.GeometryModel(robot.geometry)
         self._geometry.removeAllCollisionPairs()
         self._answers: pin.GeometryData | None = None
+        self._pairs: list[tuple[int, int]] = []
+        self._outlines: dict[int, tuple[np.ndarray, float]] = {}
 
     def add_shape(self, name: str, shape: coal.CollisionGeometry, placement: pin.SE3) -> int:
         """A shape fixed in the root frame; returns its index."""
@@ -31,7 +34,8 @@ class Scene:
         """Two shapes, not a pair yet, whose distance will be asked for; returns the pair's
         number."""
         self._geometry.addCollisionPair(pin.CollisionPair(first, second))
-        return len(self._geometry.collisionPairs) - 1
+        self._pairs.append((first, second))
+        return len(self._pairs) - 1
 
     def finish(self) -> None:
         """All shapes and pairs are there."""
@@ -61,3 +65,21 @@ class Scene:
         found = pin.computeDistance(self._geometry, self._answers, pair)
         points = found.getNearestPoint1(), found.getNearestPoint2()
         return self.distance(pair), np.array(points[0]), np.array(points[1])
+
+    def direction(self, pair: int) -> np.ndarray:
+        """``[3]`` unit vector in which the first shape of a pair is nearest to the second."""
+        return np.array(pin.computeDistance(self._geometry, self._answers, pair).normal)
+
+    def gap(self, pair: int, direction: np.ndarray) -> tuple[float, float]:
+        """How far the first shape of a pair reaches in a direction ``[3]`` and where the second
+        begins: metres from the root frame's origin, of hulls that enclose the shapes."""
+        first, second = self._pairs[pair]
+        return self._extent(first, direction), -self._extent(second, -direction)
+
+    def _extent(self, index: int, direction: np.ndarray) -> float:
+        if index not in self._outlines:
+            self._outlines[index] = extreme_points(self._geometry.geometryObjects[index].geometry)
+        points, radius = self._outlines[index]
+        at = self._answers.oMg[index]
+        farthest = (points @ (direction @ at.rotation)).max()
+        return float(farthest + direction @ at.translation) + radius

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pinocchio as pin
+from scipy.spatial import ConvexHull
 
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.robot.reach import extreme_points
@@ -67,6 +68,8 @@ class SpeedZones:
                 factor = _of_limits(zone.speed_ratio, v, velocity)
                 text = f"joint speeds at most {zone.speed_ratio:.0%} of their limits"
             else:
+                if self._points[name].bound(v) <= zone.speed:
+                    continue
                 fastest = self._points[name].fastest(q, v)
                 factor = min(1.0, zone.speed / max(fastest, 1e-12))
                 text = f"a point would move at {fastest:.3f} m/s, at most {zone.speed:.3f}"
@@ -93,36 +96,49 @@ class PointSpeed:
     def __init__(self, robot: RobotModel, zone: Zone):
         self._robot = robot
         self._data = robot.model.createData()
-        self._bodies: dict[int, list[tuple[np.ndarray, float]]] = {}
-        for g in robot.geometries:
+        chosen = [g for g in robot.geometries if zone.selects(g.link)]
+        self._reach = np.array([robot.reach(g) for g in chosen])
+        bodies: dict[tuple[int, float], list[np.ndarray]] = {}
+        for g in chosen:
             shape = robot.geometry.geometryObjects[g.index]
-            if zone.selects(g.link) and shape.parentJoint > 0:
+            if shape.parentJoint > 0:
                 points, radius = extreme_points(shape.geometry)
                 at = shape.placement
                 points = points @ at.rotation.T + at.translation
-                self._bodies.setdefault(shape.parentJoint, []).append((points, radius))
+                bodies.setdefault((shape.parentJoint, radius), []).append(points)
+        self._bodies = [(j, r, _outermost(np.vstack(found))) for (j, r), found in bodies.items()]
+
+    def bound(self, v: np.ndarray) -> float:
+        """m/s that no point exceeds in any posture."""
+        return float((self._reach @ np.abs(v)).max(initial=0.0))
 
     def fastest(self, q: np.ndarray, v: np.ndarray) -> float:
         """m/s at ``q`` with joint velocities ``v`` ``[D]``; the speed of a rigid body's points
         is a convex function of the point, so extreme points are enough."""
-        before, after = self._where(q), self._where(q + _INSTANT * v)
+        before, after = self._frames(q), self._frames(q + _INSTANT * v)
         worst = 0.0
-        for (x0, r0, radius), (x1, r1, _) in zip(before, after, strict=True):
-            speed = np.sqrt(((x1 - x0) ** 2).sum(axis=1).max())
-            turning = np.linalg.norm(r1 - r0) / np.sqrt(2.0)  # the angle, for small ones
-            worst = max(worst, (speed + radius * turning) / _INSTANT)
-        return float(worst)
+        for joint, radius, points in self._bodies:
+            (r0, t0), (r1, t1) = before[joint], after[joint]
+            way = points @ (r1 - r0).T + (t1 - t0)
+            speed = np.sqrt((way * way).sum(axis=1).max())
+            if radius:
+                speed += radius * np.linalg.norm(r1 - r0) / np.sqrt(2.0)  # a small turn
+            worst = max(worst, float(speed))
+        return worst / _INSTANT
 
-    def _where(self, q: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    def _frames(self, q: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         robot = self._robot
         pin.forwardKinematics(robot.model, self._data, robot.configuration(q))
-        found = []
-        for joint, parts in self._bodies.items():
-            at = self._data.oMi[joint]
-            rotation = at.rotation.copy()
-            for points, radius in parts:
-                found.append((points @ rotation.T + at.translation, rotation, radius))
-        return found
+        frames = self._data.oMi
+        return {
+            j: (frames[j].rotation.copy(), frames[j].translation.copy())
+            for j in {joint for joint, _, _ in self._bodies}
+        }
+
+
+def _outermost(points: np.ndarray) -> np.ndarray:
+    """The corners of the hull; all of them where there are too few for one."""
+    return points[ConvexHull(points).vertices] if len(points) > 4 else points
 
 
 def _of_limits(ratio: float, v: np.ndarray, velocity: np.ndarray) -> float:

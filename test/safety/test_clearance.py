@@ -52,7 +52,10 @@ def test_room_beyond_the_margin_agrees_with_another_geometry_path(world, oracle)
             assert ours <= 1e-6 and theirs <= 1e-6
 
 
-def test_what_is_called_clear_is_clear_in_a_dense_sweep(world, oracle):
+@pytest.mark.parametrize("shallow", [6, -1])
+def test_what_is_called_clear_is_clear_in_a_dense_sweep(world, oracle, monkeypatch, shallow):
+    """Also where every proof may lean on planes, not only the long ones."""
+    monkeypatch.setattr("smolvla_ros.safety.clearance._SHALLOW", shallow)
     clearance, robot = world
     rng = np.random.default_rng(1)
     starts = random_q(robot, rng, 400)

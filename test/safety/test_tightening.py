@@ -51,40 +51,45 @@ def zones(draw):
 
 
 @st.composite
-def changed(draw, zone):
-    """A zone near the given one: as often tighter as looser."""
-    factor = st.floats(0.5, 2.0).map(lambda x: round(x, 2)) | st.just(1.0)
+def changed(draw, zone, tighter):
+    """A zone near the given one; ``tighter``: mostly, by what is known of zones."""
+    up = st.floats(1.0 if tighter else 0.5, 2.0).map(lambda x: round(x, 2)) | st.just(1.0)
+    down = up.map(lambda x: 1.0 / x)
     others = {}
     if zone.size:
-        others["size"] = [round(s * draw(factor), 4) for s in zone.size]
-    if zone.margin is not None or draw(st.booleans()):
-        others["margin"] = draw(st.none() | st.floats(0.0, 0.15).map(lambda x: round(x, 3)))
+        factor = down if zone.kind == "keep_in" else up
+        others["size"] = [s * draw(factor) for s in zone.size]
+    if zone.margin is not None:
+        others["margin"] = zone.margin * draw(up)
     for field in ("speed_ratio", "speed"):
         value = getattr(zone, field)
         if value is not None:
-            others[field] = min(1.0, value * draw(factor))
+            others[field] = min(1.0, value * draw(down))
     if zone.distance is not None:
-        others["distance"] = max(0.16, zone.distance * draw(factor))
-    pick = draw(st.integers(0, 9))
-    if pick == 0:
-        others["position"] = [p + 0.01 for p in zone.position]
-    if pick == 1:
-        others |= {"links": [], "except_links": []}
-    if pick == 2:
-        others |= {"links": LINKS[:2], "except_links": []}
-    if pick == 3:
-        others |= {"links": [], "except_links": LINKS[:1]}
-    return replace(zone, **others)
+        others["distance"] = max(0.21, zone.distance * draw(up))
+    some = [
+        {},
+        {},
+        {"links": [], "except_links": []},
+        {"links": [], "except_links": LINKS[:1]},
+        {"links": LINKS[:2], "except_links": []},
+        {"margin": 0.05},
+        {"margin": None},
+        {"position": [p + 0.01 for p in zone.position]},
+    ]
+    return replace(zone, **{**others, **draw(st.sampled_from(some[:4] if tighter else some))})
 
 
 @st.composite
 def pairs_of_sets(draw):
+    tighter = draw(st.booleans())
     old = {f"z{k}": z for k, z in enumerate(draw(st.lists(zones(), min_size=1, max_size=2)))}
-    new = {n: draw(changed(z)) for n, z in old.items() if draw(st.integers(0, 9))}
+    kept = {n: z for n, z in old.items() if tighter or draw(st.integers(0, 9))}
+    new = {n: draw(changed(z, tighter)) for n, z in kept.items()}
     if draw(st.booleans()):
         new["added"] = draw(zones())
     margins = [draw(st.sampled_from([0.0, 0.01, 0.05])) for _ in range(2)]
-    return old, new, *margins
+    return old, new, *(sorted(margins) if tighter else margins)
 
 
 def room(clearance, q):
@@ -101,7 +106,7 @@ def room(clearance, q):
 def test_i9_what_is_called_no_looser_leaves_no_more_room():
     counts = {"tighter": 0, "looser": 0}
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=300, deadline=None)
     @given(pairs_of_sets(), st.integers(0, 2**32 - 1))
     def holds(sets, seed):
         old, new, old_margin, new_margin = sets
@@ -125,7 +130,7 @@ def test_i9_what_is_called_no_looser_leaves_no_more_room():
             assert slowest <= before.speed_factor(v, ROBOT.velocity)[0] + 1e-4
 
     holds()
-    assert counts["tighter"] > 20 and counts["looser"] > 20, counts
+    assert counts["tighter"] > 50 and counts["looser"] > 50, counts
 
 
 BALL = Zone(kind="keep_out", shape="sphere", size=[0.1], links=["a", "b"])
