@@ -175,15 +175,17 @@ class Clearance:
         placed = False
         while n:
             # A pair is only measured once its bound is among the smallest.
-            first = [int(np.argmin(low))] if n == 1 else np.argsort(low, kind="stable")[:n].tolist()
+            first = [int(low.argmin())] if n == 1 else np.argsort(low, kind="stable")[:n].tolist()
             stale = [i for i in first if not exact[i]]
             if not stale:
                 return first
             if not placed:
                 self._place(self._q)
                 placed = True
-            low[stale] = self._distances(stale)
-            exact[stale] = True
+            for i in stale:
+                meter, number = self._meters[i]
+                low[i] = meter.distance(number)
+                exact[i] = True
         return []
 
     # -- obstacles ----------------------------------------------------------------------
@@ -310,7 +312,7 @@ class Clearance:
         if not len(path) or not n:
             return None
         way = Way(np.vstack([self._q, path]), self._turning)
-        travel = self._reach[:n] @ way.travel(0.0, way.end)
+        travel = self._reach[:n] @ way.whole
         near = np.flatnonzero(~(self._low[:n] - travel >= self._level[:n]))
         if near.size:
             self._measure(near)
@@ -418,5 +420,5 @@ class Clearance:
             self._obstacle_scene.place(self._kinematics)
 
     def _distances(self, pairs: Iterable[int]) -> np.ndarray:
-        meters = self._meters
-        return np.array([meter.distance(k) for meter, k in (meters[i] for i in pairs)])
+        chosen = [self._meters[i] for i in pairs]
+        return np.array([meter.distance(k) for meter, k in chosen])

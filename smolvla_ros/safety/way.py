@@ -36,13 +36,10 @@ class Way:
     def __init__(self, points: np.ndarray, turning: np.ndarray):
         self._points = points
         self._turning = turning
-        self._moved = np.zeros_like(points)  # what each joint has moved by then, back or forth
-        np.cumsum(np.abs(np.diff(points, axis=0)), axis=0, out=self._moved[1:])
-
-    @property
-    def end(self) -> float:
-        """The last place."""
-        return float(len(self._points) - 1)
+        self._moved = np.zeros(points.shape)  # what each joint has moved by then, back or forth
+        np.abs(points[1:] - points[:-1]).cumsum(axis=0, out=self._moved[1:])
+        self.end = float(len(points) - 1)  # the last place
+        self.whole = self._moved[-1]  # [D], the travel from the first place to the last
 
     def at(self, s: float) -> np.ndarray:
         """``[D]`` joint positions at a place."""
