@@ -31,8 +31,9 @@ def level_and_words(
             be told at ERROR. late: whether ticks have come late since the last look.
     """
     words = out.state.value
-    if out.verdict.detail or out.verdict.check:
-        words += f": {out.verdict.detail or out.verdict.check}"
+    why = out.verdict.detail or out.verdict.check
+    if why and why != words:
+        words += f": {why}"
     errors = [*findings.bypass, *alarms]
     blocked = gate.blocked_for
     warnings = [*findings.crowded]

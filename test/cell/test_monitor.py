@@ -328,7 +328,8 @@ def test_f38_tighter_at_any_time_looser_only_while_disabled(domain, tmp_path):
         success, message = arm.trigger("reload")
         assert success and "margin" in message and "limits.every_joint.velocity" in message
         assert set_parameter(arm, "zones.table.size", [0.9, 1.0, 0.041]) == (True, "")
-        wait_until(lambda: arm.text("configuration") != first, 3, "another hash")
+        time.sleep(1.2)  # diagnostics come once a second
+        assert arm.text("configuration") != first
         assert arm.value(MONITOR, "margin_m") == 0.012
         assert parameter(arm, "margin").double_value == 0.012, "parameters show what counts"
         second = arm.text("configuration")
