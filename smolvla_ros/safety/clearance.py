@@ -4,8 +4,10 @@ Between two configurations no point of a shape travels further than its reach ti
 joint motion (``RobotModel.reach``). So with clearances ``d0`` and ``d1`` at the ends of a
 motion and the bound ``mu`` on the relative travel of a pair, the clearance on the way is
 at least ``(d0 + d1 - mu) / 2``: where that is enough the motion is proved clear, else it
-is bisected. The same bound carries clearances from one tick to the next, so that a pair
-far away costs nothing until the arm could have come near.
+is bisected, unless the little that the arm's points bend away from straight lines proves it
+sooner. The same bound carries clearances from one tick to the next, so that a pair far away
+costs nothing until the arm could have come near. Comparisons are written so that what is no
+number counts as not clear.
 """
 
 from __future__ import annotations
@@ -325,7 +327,7 @@ class Clearance:
         for there in (last, first):
             lack = self._level[near] - self._tolerance - there
             worst = int(np.argmax(lack))
-            if lack[worst] > 0:
+            if not lack[worst] <= 0:
                 return self._report(near[worst], there[worst])
         return self._span(way, 0.0, 1.0, near, self._low[near], first) or self._span(
             way, 1.0, way.end, near, first, last
@@ -336,7 +338,7 @@ class Clearance:
         if s1 <= s0:
             return None
         mu = self._reach[pairs] @ way.travel(s0, s1)
-        unproved = (d0 + d1 - mu) / 2 < self._level[pairs] - self.slack
+        unproved = ~((d0 + d1 - mu) / 2 >= self._level[pairs] - self.slack)
         unproved[unproved] = ~self._bends_clear(
             way, s0, s1, pairs[unproved], d0[unproved], d1[unproved]
         )
@@ -347,7 +349,7 @@ class Clearance:
         dm = self._at(way.at(middle), pairs)
         lack = self._level[pairs] - self.slack - dm
         worst = int(np.argmax(lack))
-        if lack[worst] > 0:
+        if not lack[worst] <= 0:
             return self._report(pairs[worst], dm[worst])
         if self._nodes > self.max_nodes:
             return self._report(pairs[worst], dm[worst], "could not be proved clear from")
@@ -394,7 +396,7 @@ class Clearance:
         p = self.pairs[pair]
         return Blocked(
             p.check,
-            f"{p.name} {verb} {clearance * 1e3:.1f} mm, margin {self._margin[pair] * 1e3:.1f} mm",
+            f"{p.name} {verb} {float(clearance) * 1e3:.1f} mm, margin {self._margin[pair] * 1e3:.1f} mm",
         )
 
     # -- measuring ----------------------------------------------------------------------

@@ -217,6 +217,15 @@ def test_f62_a_distance_that_is_no_number_blocks(world, monkeypatch):
     assert clearance.blocked(np.array([q + 0.3])) is not None
 
 
+@pytest.mark.parametrize("kind", ["keep_in", "keep_out"])
+def test_a_motion_that_is_no_number_is_blocked(kind):
+    _, robot = tabletop()
+    zone = Zone(kind=kind, shape="sphere", size=[0.9 if kind == "keep_in" else 0.01])
+    world = Clearance(robot, {"z": zone}, 0.001, 0.0005)
+    world.anchor(robot.pose("ready"))
+    assert world.blocked(np.full((2, robot.dof), np.nan)) is not None
+
+
 # -- speed ---------------------------------------------------------------------------------
 
 SPEED = np.full(6, 2.0)
