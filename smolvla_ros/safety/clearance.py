@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pinocchio as pin
@@ -76,6 +77,7 @@ class Clearance:
         max_nodes: int = 96,
     ):
         placed = check_zones(zones, robot, margin)
+        self._zones = zones
         self.robot = robot
         self.margin = margin
         self.slack = slack
@@ -96,6 +98,11 @@ class Clearance:
         self._level = self._margin.copy()
         self._nodes = 0
         self.anchor(self._q)
+
+    @cached_property
+    def of_measured(self) -> Clearance:
+        """The same pairs once more, to be carried along the measured arm."""
+        return Clearance(self.robot, self._zones, self.margin, self.slack, self.max_nodes)
 
     def _set_rows(self, obstacles: list[Row]) -> None:
         """Guarded pairs first: the arm's and the zones', then the obstacles'; then those that
@@ -394,10 +401,8 @@ class Clearance:
 
     def _report(self, pair: int, clearance: float, verb: str = "would come to") -> Blocked:
         p = self.pairs[pair]
-        return Blocked(
-            p.check,
-            f"{p.name} {verb} {float(clearance) * 1e3:.1f} mm, margin {self._margin[pair] * 1e3:.1f} mm",
-        )
+        here, margin = float(clearance) * 1e3, self._margin[pair] * 1e3
+        return Blocked(p.check, f"{p.name} {verb} {here:.1f} mm, margin {margin:.1f} mm")
 
     # -- measuring ----------------------------------------------------------------------
 
