@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory
 
-from smolvla_ros.cli.benchmark import drive
+from smolvla_ros.cli.benchmark import drive, sleeper
 from smolvla_ros.cli.benchmark.probe import Probe
 from smolvla_ros.cli.benchmark.subject import Subject
 from smolvla_ros.cli.processes import CellProcesses, environment, private_domain
@@ -27,7 +28,7 @@ def load(subject: Subject, minutes: float, threads: int = 2) -> dict[str, Any]:
     """The real monitor process in motion beside a 450 M SmolVLA that infers all the time.
 
     Missed ticks are counted outside, from the stamps of what left: two of them more than two
-    periods apart.
+    periods apart. ``bare_loop`` is what a loop that does nothing misses meanwhile.
     """
     dt = subject.gate().settings.dt
     domain, lock = private_domain()
@@ -51,8 +52,8 @@ def load(subject: Subject, minutes: float, threads: int = 2) -> dict[str, Any]:
             probe.enable()
             stamps.clear()
             before = os.times()
-            until = time.monotonic() + 60.0 * minutes
-            _follow(probe, rows, dt, until)
+            with _Sleeper(dt) as bare:
+                _follow(probe, rows, dt, time.monotonic() + 60.0 * minutes)
             after = os.times()
             nodes.check()
             policy.check()
@@ -62,6 +63,7 @@ def load(subject: Subject, minutes: float, threads: int = 2) -> dict[str, Any]:
         "minutes": minutes,
         "ticks": len(stamps),
         "missed_ticks": int((late > dt).sum()),
+        "missed_at_s": [round(stamps[i] - stamps[0], 2) for i in np.flatnonzero(late > dt)[:20]],
         "worst_ms": round(1e3 * float(late.max()), 3),
         "late_ms": drive.milliseconds(late.tolist()),
         "policy": {
@@ -70,7 +72,8 @@ def load(subject: Subject, minutes: float, threads: int = 2) -> dict[str, Any]:
             "chunks": len(chunks),
             "chunk_s": round(statistics.median(chunks), 3) if chunks else None,
         },
-        "cores": os.cpu_count(),
+        "bare_loop": bare.found,
+        "load_average": os.getloadavg()[0],
         "bench_cpu_s": round(after.user + after.system - before.user - before.system, 1),
         "monitor": {
             k: v
@@ -101,6 +104,27 @@ def _follow(probe: Probe, rows: np.ndarray, dt: float, until: float) -> None:
         probe.command(probe.trajectory(times, rows[at]))
         due += drive.CHUNK_EVERY
         time.sleep(max(0.0, due - time.monotonic()))
+
+
+class _Sleeper:
+    """A bare loop of the same period in a process of its own. A context manager; ``found`` is
+    what it says in the end."""
+
+    def __init__(self, dt: float):
+        self.found: dict[str, Any] = {}
+        command = [sys.executable, "-m", sleeper.__name__, str(dt)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> _Sleeper:
+        self._process.stdout.readline()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        said, _errors = self._process.communicate(timeout=30)
+        self.found = json.loads(said)
 
 
 class _Policy:
