@@ -185,6 +185,8 @@ class MonitorConfig:
     tracking_error: float = key(doc="rad (m) between set-point and measurement", above=0.0)
     tracking_time: float = key(0.5, doc="s that it may last", above=0.0)
     tracking_error_hard: float = key(doc="rad (m) that stop at once", above=0.0)
+    measured_margin: float = key(0.0, doc="m; the measured arm nearer than this stops",
+                                 at_least=0.0)  # fmt: skip
     joint_state_jump: float = key(0.3, doc="rad (m) beyond the velocity limit that one joint "
                                   "state may differ from the last", above=0.0)  # fmt: skip
     clock_tolerance: float = key(0.1, doc="s that ROS time may jump", above=0.0)

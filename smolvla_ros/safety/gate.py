@@ -48,6 +48,8 @@ class GateSettings:
         braking_ratio: share of the acceleration limit that stops are planned with.
         recovery_ratio: share of the joint speeds while the way out of a violation is open.
         stop_heartbeat: silence on the stop input longer than this stops; None: no heartbeat.
+        measured_margin: the measured arm may come this near to what is guarded (m); nearer
+            stops.
         joint_state_jump: rad that one joint state may lie beyond what the velocity limit
             explains. units_factor: three joints this many times beyond their limits in one
             command stop the arm: those are other units.
@@ -70,6 +72,7 @@ class GateSettings:
     braking_ratio: float = 0.7
     recovery_ratio: float = 0.1
     stop_heartbeat: float | None = None
+    measured_margin: float = 0.0
     joint_state_jump: float = 0.3
     units_factor: float = 2.0
     clock_tolerance: float = 0.1
@@ -127,6 +130,7 @@ class Gate:
         self.min_clearance = np.inf
         self.motion = Motion(limits, clearance, settings.dt, settings.braking_ratio)
         self.feedback = Feedback(self.names, limits.velocity, settings.joint_state_jump)
+        self._measured = clearance.of_measured
         self._arbiter = Arbiter(sources)
         self._now = -np.inf
         self._ticked_at: float | None = None
@@ -147,6 +151,7 @@ class Gate:
         self._refused_in_a_row = 0
         self._stop_heard_at: float | None = None
         self._clock_offset: float | None = None
+        self._lost_arm = False  # joint states have gone missing while stopped
         self._obstacles: tuple[Obstacle, ...] = ()
         self._obstacles_at = -np.inf
 
@@ -338,6 +343,7 @@ class Gate:
         """
         obstacles = tuple(obstacles)
         self.clearance.set_obstacles(obstacles)
+        self._measured.set_obstacles(obstacles)
         self._obstacles, self._obstacles_at = obstacles, now
 
     # -- stop, brake, enable, reset -----------------------------------------------------
@@ -389,6 +395,7 @@ class Gate:
             if check:
                 raise Refused("enable", f"{check}: {detail}")
         self.motion.seed(self.feedback.positions)
+        self._measured.anchor(self.feedback.positions)
         self._drop_commands()
         self._enabled_at = now
         self._held = ("no_command", "")
@@ -420,6 +427,7 @@ class Gate:
         self._drop_commands()
         self._off_track_since, self._off_track = None, ""
         self._disable_at_rest = False
+        self._lost_arm = False
         self._enabled_at = np.inf
         self.feedback.settle()
         self.state = State.DISABLED
@@ -429,7 +437,10 @@ class Gate:
 
         The caller has made sure that they are tighter, or that the gate is disabled.
         """
-        clearance.set_obstacles(self._obstacles)
+        self._measured = clearance.of_measured
+        for world in (clearance, self._measured):
+            world.set_obstacles(self._obstacles)
+        self._measured.anchor(self.motion.q)
         self.motion.swap(limits, clearance)
         self.feedback.velocity = limits.velocity
         if sources is not None:
@@ -446,6 +457,7 @@ class Gate:
         if self.state in _MOVING:
             wanted, verdict = self._advance(now)
         elif self.state is State.STOPPED:
+            self._let_go_of_another(now)
             verdict = Verdict(Kind.STOPPED, *self._stop)
         else:
             verdict = Verdict(Kind.HELD, self.state.value)
@@ -523,6 +535,7 @@ class Gate:
         if check and not self._stop[0]:
             self.stop(detail, check)
         self._watch_tracking(now)
+        self._watch_measured()
         check, detail = self._braking_cause(now)
         if check and self._held[0] != check:
             self.brake(check, detail)
@@ -543,6 +556,29 @@ class Gate:
         if elapsed > s.tracking_time and not self._off_track:
             frozen = self.feedback.still_for(now) >= elapsed
             self._off_track = "frozen" if frozen else "tracking_error"
+
+    def _let_go_of_another(self, now: float) -> None:
+        """An arm that was away while the gate is stopped, and comes back elsewhere, was started
+        again or moved by hand: it must not be sent to the old stop position."""
+        s = self.settings
+        if self.feedback.age(now)[0] > s.joint_state_timeout:
+            self._lost_arm = True
+        elif self._lost_arm and self.tracking_error > s.tracking_error:
+            self._enabled_at = np.inf
+
+    def _watch_measured(self) -> None:
+        """The margin is kept by set-points; the arm itself may lag or sag past it. What it is
+        on its way out of is not held against it."""
+        self._measured.move(self.feedback.positions)
+        if self._stop[0] or self.motion.recovering:
+            return
+        clearance, pair = self._measured.nearest()
+        if clearance < self.settings.measured_margin:
+            text = f"measured: {pair.name} {clearance * 1e3:.1f} mm"
+            self.stop(
+                f"{text}, at least {self.settings.measured_margin * 1e3:.1f} mm",
+                "measured_clearance",
+            )
 
     def _standing_cause(self, now: float) -> tuple[str, str]:
         """What latches: check and detail, empty where nothing does."""

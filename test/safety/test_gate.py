@@ -457,3 +457,39 @@ def test_an_old_disable_does_not_outlive_a_stop():
     run.gate.measure(run.now, run.q)
     run.gate.enable(run.now)
     assert run.ticks(5).state is State.HOLDING
+
+
+def test_an_arm_that_sags_into_something_stops_and_may_get_out_again(oracle):
+    run = Run(tracking_error=1.0, tracking_error_hard=2.0).enable()
+    sag = np.array([0.0, 0.01, 0.0, 0.0, 0.0, 0.0])
+    k = 0
+    while run.gate.state is not State.STOPPED and k < 200:
+        k += 1
+        run.now += DT
+        run.gate.measure(run.now, run.rows[0] + k * sag)
+        run.outputs.append(run.gate.tick(run.now))
+    assert run.gate.stop_check == "measured_clearance" and "table" in run.gate.stop_reason
+    sagged = run.rows[0] + k * sag
+    assert -oracle.margin - 0.005 < oracle.room(sagged) <= -oracle.margin + 1e-4
+    run.q = sagged
+    run.gate.reset(run.now)
+    run.gate.measure(run.now, run.q)
+    run.gate.enable(run.now)
+    t = np.arange(90) * PERIOD
+    for _ in range(6):
+        run.propose(t, run.q + np.outer(t / t[-1], [0.0, -0.5, 0.0, 0.0, 0.0, 0.0]))
+        run.ticks(100)
+    assert oracle.room(run.q) > 0.0
+
+
+@pytest.mark.parametrize(("off", "commanded"), [(0.1, True), (0.4, False)])
+def test_an_arm_that_comes_back_elsewhere_is_not_sent_to_the_old_stop_position(off, commanded):
+    run = Run().enable()
+    run.ticks(100, measure=False)
+    assert run.gate.stop_check == "joint_state_age" and run.outputs[-1].positions is not None
+    for _ in range(5):
+        run.now += DT
+        run.gate.measure(run.now, run.rows[0] + off)
+        output = run.gate.tick(run.now)
+    assert (output.positions is not None) == commanded
+    assert output.state is State.STOPPED
