@@ -307,7 +307,7 @@ class Gate:
         refusal = None
         try:
             self.feedback.hear(now, names, positions)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             refusal = error if isinstance(error, Refused) else Refused("malformed", str(error))
             self.refusals[refusal.check] += 1
         if self.state is State.WAITING and self.feedback.whole:
@@ -394,6 +394,9 @@ class Gate:
         for check, detail in (self._standing_cause(now), self._braking_cause(now)):
             if check:
                 raise Refused("enable", f"{check}: {detail}")
+        lost = self.clearance.robot.out_of_reach(self.feedback.positions)
+        if lost:
+            raise Refused("enable", f"{', '.join(lost)}: far outside its limits; move it back")
         self.motion.seed(self.feedback.positions)
         self._measured.anchor(self.feedback.positions)
         self._drop_commands()
@@ -539,8 +542,6 @@ class Gate:
         check, detail = self._braking_cause(now)
         if check and self._held[0] != check:
             self.brake(check, detail)
-        if self._refused_since is not None and now - self._refused_since > _REFUSALS_FOR:
-            self.brake("refused_in_a_row", f"nothing else for {_REFUSALS_FOR} s")
         if self.settings.obstacle_speed and self._obstacles:
             age = now - self._obstacles_at
             self.clearance.grow_obstacles(self.settings.obstacle_speed * age)
@@ -672,7 +673,7 @@ class Gate:
             return
         blend = 3.0 * stream.period if stream else s.blend
         self._reference = Reference(
-            slower or command, now, m.q, m.v, m.a, self.limits, blend, s.settle
+            slower or command, now, m.q, m.v, m.a, self.limits, s.dt, blend, s.settle
         )
         if not stream:
             jump = self._reference.jump

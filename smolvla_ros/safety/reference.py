@@ -28,7 +28,7 @@ class Reference:
             the arm, where there is time enough to get to its first row; a goal of a single
             row takes as long as that needs.
         q, v, a: ``[D]`` the arm's last set-point, velocity and acceleration (rad, s).
-        limits: the fade uses at most half of velocity and acceleration.
+        limits: the fade uses at most half of each. dt: s between set-points.
         blend: seconds of fade at least.
         settle: seconds, at most, over which the clock slows before the end.
 
@@ -44,6 +44,7 @@ class Reference:
         v: np.ndarray,
         a: np.ndarray,
         limits: Limits,
+        dt: float,
         blend: float,
         settle: float,
     ):
@@ -64,17 +65,23 @@ class Reference:
         self._gap, self._gap_rate, self._gap_bend = np.zeros((3, len(q)))
         self._fade = 0.0
         if not spare and self._spline is not None:
-            self._fade_from(q, v, a, limits, blend)
+            self._fade_from(q, v, a, limits, dt, blend)
 
-    def _fade_from(self, q, v, a, limits: Limits, blend: float) -> None:
+    def _fade_from(self, q, v, a, limits: Limits, dt: float, blend: float) -> None:
         """Take over from the arm's own motion, which is not the command's."""
         place, rate = self._path_time(self._start)
         self._gap = q - self._row(place)
         self.jump = float(np.max(np.abs(self._gap)))
-        self._gap_rate = v - self._spline(place, 1) * rate
-        if np.isfinite(limits.jerk).any():
-            self._gap_bend = a - self._spline(place, 2) * rate * rate
-        bend = self._gap_bend
+        # The arm's velocity and acceleration are differences of its last set-points: so must
+        # the path's be, or what is the same motion would look like another.
+        step = rate * dt
+        before = q - dt * v - self._row(place - step)
+        earlier = q - dt * (2.0 * v - dt * a) - self._row(place - 2.0 * step)
+        bend = (self._gap - 2.0 * before + earlier) / dt**2
+        self._gap_rate = (self._gap - before) / dt + 0.5 * dt * bend
+        if not np.isfinite(limits.jerk).any():
+            bend = 0.0 * bend  # nothing keeps acceleration from changing at once
+        self._gap_bend = bend
         self._fade = _fade_time(self._gap, self._gap_rate, bend, limits, blend)
         # A slope that the path does not keep up for the fade must not be faded out
         # either: it would carry the arm away from the path, the opposite way.

@@ -14,7 +14,7 @@ DT = 0.01
 
 def refer(command, now, q, v, limits=LIMITS, a=(0.0, 0.0), blend=0.2, settle=0.15):
     q, v, a = (np.array(x, dtype=float) for x in (q, v, a))
-    return Reference(command, now, q, v, a, limits, blend, settle)
+    return Reference(command, now, q, v, a, limits, DT, blend, settle)
 
 
 def wave(n=50, period=1 / 30, stamp=0.0):
