@@ -81,8 +81,8 @@ class SafetyMonitor(Node):
         self.get_logger().info(f"configuration {self._config.hash[:12]}")
         self._closing = threading.Event()
         self._ticker = threading.Thread(target=self._run, name="gate", daemon=True)
+        go_second()
         self._ticker.start()
-        go_second()  # the executor's thread
 
     def close(self) -> None:
         """Bring the arm to rest, then end the threads: whoever ends the monitor in

@@ -23,6 +23,8 @@ from smolvla_ros.robot.report import report
 from smolvla_ros.robot.srdf import Srdf, read_srdf
 from smolvla_ros.robot.urdf import MeshFile, Mimic, RobotError, Shape, Urdf, read_urdf
 
+_BEYOND = 0.05  # m by which a prismatic joint may be found outside its limits
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -338,10 +340,22 @@ class RobotModel:
         """``[D]`` how far any point of a shape can travel per unit of each joint.
 
         Metres per radian for rotating joints, per metre for prismatic ones; zero for
-        joints that do not carry the shape. A bound for every configuration whose prismatic
-        joints are inside their hard limits; see ``robot.reach``.
+        joints that do not carry the shape. A bound for every configuration that is not
+        :meth:`out_of_reach`; see ``robot.reach``.
         """
         return self._per_master(self._reach_of(geometry))
+
+    def out_of_reach(self, q: np.ndarray) -> list[str]:
+        """Prismatic joints that are so far outside their hard limits at ``q`` ``[D]`` that
+        :meth:`reach` is no bound there."""
+        at = self._multiplier * np.asarray(q)[self._master] + self._offset
+        return [
+            name
+            for name, value, (lower, upper), rotates in zip(
+                self.model.names[1:], at, self._travel, self._rotates, strict=True
+            )
+            if not rotates and not lower - _BEYOND <= value <= upper + _BEYOND
+        ]
 
     def relative_reach(self, a: Geometry, b: Geometry) -> np.ndarray:
         """``[D]`` how far points of two shapes can travel against each other per unit of
@@ -379,7 +393,8 @@ class RobotModel:
         chain = []
         while joint > 0:
             placement = self.model.jointPlacements[joint]
-            travel = None if self._rotates[joint - 1] else self._travel[joint - 1]
+            lower, upper = self._travel[joint - 1]
+            travel = None if self._rotates[joint - 1] else (lower - _BEYOND, upper + _BEYOND)
             chain.append(Link(joint - 1, self._axes[joint - 1], placement, travel))
             joint = self.model.parents[joint]
         return chain
