@@ -17,6 +17,7 @@ from oracle.stops import PLANNED, families
 ROUNDING = 1e-6  # rad, rad/s, rad/s²
 DISTANCE = 2e-5  # m: two distance algorithms, the one that judges and the one that is judged
 MOVING = 1e-9  # rad/s
+RECENT = 100  # rows after which rules that held before are past
 
 
 @dataclass
@@ -306,18 +307,28 @@ class Judgement:
         before = [o for k, o in self.stream.changes if k <= first]
         pieces = [(first, before[-1] if before else oracle), *changes]
         ends = [k for k, _ in changes] + [end]
-        kept: Oracle | None = None
+        older: list[tuple[int, Oracle]] = []  # (row where it ended, what held until then)
         for (begin, rule), stop in zip(pieces, ends, strict=True):
             i, n = begin - first, stop - first  # rows[i] is the last one before this piece
-            piece = Piece(rule, kept, rows[i : n + 1], v[i : n + 1], a[i : n + 1],
-                          j[i : n + 1], self.sweep, self.stops_every)  # fmt: skip
+            recent = [o for end, o in older if begin - end < RECENT]
+            piece = Piece(
+                rule,
+                recent,
+                *(table[i : n + 1] for table in (rows, v, a, j)),
+                self.sweep,
+                self.stops_every,
+            )
             for what, row, text in piece.findings():
                 self._find(what, begin + row - 1, text)
-            kept = rule
+            older.append((stop, rule))
 
 
 class Piece:
-    """Consecutive set-points under the same rules. Row 0 is where they begin."""
+    """Consecutive set-points under the same rules. Row 0 is where they begin.
+
+    ``before``: the rules that held until shortly before; an arm in motion cannot keep others
+    from one tick to the next. Empty where the arm begins at rest.
+    """
 
     def __init__(self, oracle, before, rows, v, a, j, sweep, stops_every):
         self.o, self.before, self.rows, self.v, self.a, self.j = oracle, before, rows, v, a, j
@@ -331,21 +342,23 @@ class Piece:
         return out or [*self._clearances()]
 
     def _limits(self):
-        b, old = self.o.bounds, self.before.bounds if self.before else self.o.bounds
+        b = self.o.bounds
+        old = [o.bounds for o in self.before]
         moving = np.abs(self.v).max(axis=1) > MOVING
         # Tighter limits meet an arm in motion: until it has braked, what held before holds.
         grace = np.zeros(len(self.rows), dtype=bool)
-        if self.before is not None and moving[0]:
-            need = np.abs(self.v[0]) / (self.o.braking_ratio * b.acceleration) / self.dt
-            grace[: int(need.max()) + 5] = True
+        if self.before and moving[0]:
+            grace[: self._grace() + 2] = True
         room = {"velocity": 2e-15 / self.dt, "acceleration": 4e-15 / self.dt**2,
                 "jerk": 8e-15 / self.dt**3}  # fmt: skip
-        for what, values, new, was in (
-            ("velocity", self.v, b.velocity, old.velocity),
-            ("acceleration", self.a, b.acceleration, old.acceleration),
-            ("jerk", self.j, b.jerk, old.jerk),
+        swing = np.minimum(self.a[0] ** 2 / (2 * b.jerk), np.abs(self.a[0]) * self.dt)
+        for what, values, was in (
+            ("velocity", self.v, [np.abs(self.v[0]) + swing]),
+            ("acceleration", self.a, [x.acceleration for x in old]),
+            ("jerk", self.j, [x.jerk for x in old]),
         ):
-            bound = np.where(grace[:, None], np.maximum(new, was), new)
+            new = getattr(b, what)
+            bound = np.where(grace[:, None], np.max([new, *was], axis=0), new)
             bound = bound * (1 + ROUNDING) + ROUNDING + 100 * room[what]
             bad = np.abs(values) > bound
             bad[0] = False
@@ -363,7 +376,7 @@ class Piece:
         if not (over > ROUNDING).any():
             return
         level = over[0].copy()
-        if self.before is not None:  # it may need its stopping distance
+        if self.before:  # it may need its stopping distance
             ends = [self._excess(path[-1]) for path in self._all_stops(0)[:PLANNED]]
             level = np.maximum(level, np.max(ends, axis=0))
         rested = np.abs(self.v[0]) <= MOVING
@@ -422,7 +435,7 @@ class Piece:
         level = margin.copy()
         _, rules, d = scene.below(self.rows[:1], margin)
         level[rules] = d
-        if self.before is not None and np.abs(self.v[0]).max() > MOVING:
+        if self.before and np.abs(self.v[0]).max() > MOVING:
             # Something came into the way of an arm in motion: all that it can do is stop.
             for path in self._all_stops(0)[:PLANNED]:
                 _, rules, d = scene.below(path, margin)
@@ -436,7 +449,7 @@ class Piece:
         table[rows, rules] = d
         moving = np.abs(self.v).max(axis=1) > MOVING
         braked = 0
-        if self.before is not None and moving[0]:
+        if self.before and moving[0]:
             still = np.flatnonzero(~moving)
             need = np.abs(self.v[0]) / (self.o.braking_ratio * self.o.bounds.acceleration)
             braked = int(np.max(need) / self.dt) + 3
@@ -459,16 +472,23 @@ class Piece:
         for name, touched in o.scene.slow_touched(self.rows).items():
             if name not in ratios:
                 continue
-            need = (
-                (1 - ratios[name]) * o.bounds.velocity / (o.braking_ratio * o.bounds.acceleration)
-            )
-            ticks = int(np.ceil(need.max() / self.dt)) + 3
-            run = 0
+            most = ratios[name] * o.bounds.velocity
+            brake = o.braking_ratio * o.bounds.acceleration * self.dt
+            until = 0
             for k in range(len(self.rows)):
-                run = run + 1 if touched[k] else 0
-                if run > ticks and share[k] > ratios[name] + ROUNDING:
-                    yield ("I4", k, f"slow zone {name}: {share[k]:.3f} of the joint speeds, at "
-                           f"most {ratios[name]}")  # fmt: skip
+                if not touched[k]:
+                    until = 0
+                    continue
+                if not until:  # it has come in: from here on it brakes
+                    need = np.maximum(np.abs(self.v[k]) - most, 0.0) / brake
+                    until = k + int(np.ceil(need.max())) + 3
+                if k > until and share[k] > ratios[name] + ROUNDING:
+                    yield (
+                        "I4",
+                        k,
+                        f"slow zone {name}: {share[k]:.3f} of the joint speeds, at most "
+                        f"{ratios[name]}",
+                    )
                     return
 
     def _stops(self, levels):
@@ -477,7 +497,7 @@ class Piece:
         moving = np.flatnonzero(np.abs(self.v).max(axis=1) > MOVING)
         moving = moving[moving > 0]
         left = moving[:: self.stops_every]
-        if self.before is not None:  # not where something new stands in every way
+        if self.before:  # not where something new stands in every way
             left = left[left > self._grace()]
         give = o.slack + DISTANCE
         margin = np.array([r.margin for r in scene.rules])

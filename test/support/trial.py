@@ -192,5 +192,14 @@ def write_cell(folder: Path, urdf: str, srdf: str = '<robot name="arm"/>', **mon
         "/**": {"ros__parameters": {"robot": robot}},
     }
     path = folder / "cell.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    path.write_text(yaml.safe_dump(_floats(document), sort_keys=False))
     return path
+
+
+def _floats(value):
+    """The same, whole numbers in lists written as 1.0: ROS reads no mixed lists."""
+    if isinstance(value, dict):
+        return {k: _floats(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [float(v) if isinstance(v, int) else v for v in value]
+    return value
