@@ -6,57 +6,26 @@ arm.srdf, joint_limits.yaml and packages of meshes.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
 from cells import TABLETOP
+from industrial import cell_of, there
 from trial import PERIOD, Trial, write_cell
 
 from smolvla_ros.safety import JointLimit, Zone, effective_limits
 from smolvla_ros.safety.clearance import Clearance
 from smolvla_ros.safety.tightening import limits_loosened, zones_loosened
 
-FLOOR = {"kind": "keep_out", "shape": "box", "size": [2.4, 2.4, 0.2]}
-ZONES = {
-    "post": {"kind": "keep_out", "shape": "cylinder", "size": [0.08, 1.2],
-             "position": [0.45, 0.45, 0.6]},
-    "ball": {"kind": "keep_out", "shape": "sphere", "size": [0.15], "position": [-0.3, 0.5, 0.6]},
-    "cage": {"kind": "keep_in", "shape": "cylinder", "size": [1.1, 2.6], "position": [0, 0, 0.4]},
-}  # fmt: skip
-
 
 @pytest.fixture(params=["so101", "ur5e", "panda"])
 def arm(request, tmp_path):
-    """(cell file, a free pose in the oracle's order of joints)."""
+    """(cell file, a free pose)."""
     if request.param == "so101":
         return TABLETOP, "ready"
-    folder = Path(os.environ.get("SMOLVLA_ROS_ARMS", "nowhere")) / request.param
-    if not (folder / "arm.urdf").is_file():
+    if not there(request.param):
         pytest.skip(f"SMOLVLA_ROS_ARMS has no {request.param}")
-    root = {"ur5e": ["shoulder_link"], "panda": ["panda_link1"]}[request.param]
-    pose = {
-        "ur5e": [0.0, -1.4, 1.6, -1.8, -1.57, 0.0],
-        "panda": [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785, 0.02],
-    }[request.param]
-    floor = {**FLOOR, "position": [0.0, 0.0, -0.12], "except_links": root}
-    cell = write_cell(
-        tmp_path,
-        (folder / "arm.urdf").read_text(),
-        (folder / "arm.srdf").read_text(),
-        robot={"package_dirs": [str(folder)]},
-        zones={"floor": floor, **ZONES},
-        rate=250.0,
-        tracking_error=0.3,
-        limits={
-            "joint_limits": str(folder / "joint_limits.yaml"),
-            "position_margin": 0.001,
-            "every_joint": {"velocity": 3.0},
-        },
-    )
-    return cell, np.array(pose)
+    return cell_of(request.param, tmp_path)
 
 
 def legal_walk(trial, steps, seed):

@@ -12,6 +12,8 @@ import os
 from dataclasses import replace
 
 import numpy as np
+import pytest
+from cells import TABLETOP
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,10 +23,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from industrial import cell_of, there
 from trial import PERIOD, Trial
 
-from smolvla_ros.cell import SourceConfig
-from smolvla_ros.safety import JointLimit, Refused, Zone, effective_limits
+from smolvla_ros.cell import SourceConfig, load_limits
+from smolvla_ros.safety import JointLimit, Refused, Zone
 from smolvla_ros.safety.clearance import Clearance
 from smolvla_ros.safety.obstacles import read_obstacle
 
@@ -37,7 +40,6 @@ SOURCES = {
     "planner": SourceConfig(topic="planner", start_tolerance=0.5),
     "teleop": SourceConfig(topic="teleop", priority=5, timeout=0.3, start_tolerance=np.inf),
 }
-EVERY = {"velocity": 1.5, "acceleration": 15.0}
 BAD = ("nan", "huge", "short", "ragged", "unknown", "twice", "empty", "order", "degrees", "text",
        "future", "old", "stampless_nan", "none")  # fmt: skip
 seeds = st.integers(0, 2**32 - 1)
@@ -45,17 +47,22 @@ seeds = st.integers(0, 2**32 - 1)
 
 class Everything(RuleBasedStateMachine):
     steps = 0
+    cell, free, every = TABLETOP, "ready", {"velocity": 1.5, "acceleration": 15.0}
+    reach = 1.0  # of the arm, compared with the shipped one
 
     @initialize(where=seeds, pose=st.sampled_from(["ready", "ready", "zero", "rest", "random"]))
     def begin(self, where, pose):
         rng = np.random.default_rng(where)
-        start = pose
-        trial = Trial(sources=SOURCES)
+        start = pose if self.cell is TABLETOP else self.free
         if pose == "random":
-            start = rng.uniform(trial.oracle.lower, trial.oracle.upper)
-        self.trial = Trial(start, sources=SOURCES)
+            oracle = Trial(self.free, cell=self.cell, sources=SOURCES).oracle
+            start = rng.uniform(oracle.lower, oracle.upper)
+            order = [oracle.names.index(n) for n in Trial(self.free, cell=self.cell).names]
+            start = start[order]
+        self.trial = Trial(start, cell=self.cell, sources=SOURCES)
+        self.dof = len(self.trial.names)
         self.base = self.trial.oracle
-        self.limits = EVERY
+        self.limits = self.every
         self.zones = dict(self.base.scene.zones)
         self.obstacles = {}
         self.trial.enable()
@@ -96,7 +103,7 @@ class Everything(RuleBasedStateMachine):
         self.bring_back()
         rng, trial = np.random.default_rng(case), self.trial
         n = int(rng.integers(1, 60))
-        goal = trial.q + rng.normal(size=6) * amplitude
+        goal = trial.q + rng.normal(size=self.dof) * amplitude
         line = trial.q + np.outer(np.linspace(0, 1, n + 1)[1:], goal - trial.q)
         rows = line + rng.normal(size=line.shape) * rough
         times = np.arange(n) * rng.choice([0.002, 0.02, PERIOD, 0.1, 1.0])
@@ -109,7 +116,8 @@ class Everything(RuleBasedStateMachine):
         self.bring_back()
         trial = self.trial
         t = np.arange(0.0, 1.6, PERIOD)
-        shape = np.outer((1 - np.cos(1.5 * t)) / 2, [1.0, 0.2, -0.3, 0.3, 0.8, 0.5])
+        way = np.resize([1.0, 0.2, -0.3, 0.3, 0.8, 0.5], self.dof)
+        shape = np.outer((1 - np.cos(1.5 * t)) / 2, way)
         trial.say(t, trial.q + amplitude * shape)
         self.go(ticks)
 
@@ -117,9 +125,9 @@ class Everything(RuleBasedStateMachine):
     def set_points(self, case, size, ticks):
         """Single set-points, one a tick, from smooth to hopeless."""
         rng, trial = np.random.default_rng(case), self.trial
-        q, v = trial.q.copy(), np.zeros(6)
+        q, v = trial.q.copy(), np.zeros(self.dof)
         for _ in range(ticks):
-            v = 0.9 * v + size * rng.normal(size=6)
+            v = 0.9 * v + size * rng.normal(size=self.dof)
             q = q + v
             trial.say([0.0], [q], stamp=None, source="teleop")
             self.go(1)
@@ -130,7 +138,7 @@ class Everything(RuleBasedStateMachine):
         self.bring_back()
         trial = self.trial
         t = np.arange(0.0, 1.5, PERIOD)
-        trial.say(t, trial.q + np.outer(np.minimum(t, 1.2), way * np.eye(6)[joint]))
+        trial.say(t, trial.q + np.outer(np.minimum(t, 1.2), way * np.eye(self.dof)[joint]))
         self.go(ticks)
 
     @rule(kind=st.sampled_from(BAD), source=st.sampled_from(list(SOURCES)), n=st.integers(1, 4))
@@ -145,13 +153,13 @@ class Everything(RuleBasedStateMachine):
                 case "huge":
                     rows[-1, 0] = 1e300
                 case "short":
-                    rows = rows[:, :5]
+                    rows = rows[:, :-1]
                 case "ragged":
-                    rows = [r[: 6 - (k == 2)] for k, r in enumerate(rows)]
+                    rows = [r[: self.dof - (k == 2)] for k, r in enumerate(rows)]
                 case "unknown":
-                    names = [*names[:5], "jaw"]
+                    names = [*names[:-1], "jaw"]
                 case "twice":
-                    names = [*names[:5], names[0]]
+                    names = [*names[:-1], names[0]]
                 case "empty":
                     t, rows = [], []
                 case "order":
@@ -159,7 +167,7 @@ class Everything(RuleBasedStateMachine):
                 case "degrees":
                     rows = np.degrees(rows)
                 case "text":
-                    rows = [["a"] * 6 for _ in t]
+                    rows = [["a"] * self.dof for _ in t]
                 case "future":
                     more = {"age": -2.0}
                 case "old":
@@ -230,7 +238,7 @@ class Everything(RuleBasedStateMachine):
     )
     def joint_states(self, kind, ticks, joint):
         trial = self.trial
-        one = np.arange(6) == joint
+        one = np.arange(self.dof) == joint
         frozen = trial.q.copy()
         trial.report = {
             "whole": lambda q: (trial.names, q),
@@ -271,10 +279,8 @@ class Everything(RuleBasedStateMachine):
     def rules_now(self):
         trial = self.trial
         zones = {n: Zone(**z) for n, z in self.zones.items()}
-        given = trial.config.limits
-        limits = effective_limits(
-            trial.robot, JointLimit(**self.limits), given.joints, given.position_margin
-        )
+        given = replace(trial.config.limits, every_joint=JointLimit(**self.limits))
+        limits = load_limits(replace(trial.config, limits=given), trial.robot, trial.cell.path)
         return limits, Clearance(trial.robot, zones, trial.config.margin, trial.config.slack)
 
     def obstacles_now(self):
@@ -287,7 +293,10 @@ class Everything(RuleBasedStateMachine):
         self.trial.change(
             self.base.changed(
                 zones={**self.zones, **self.obstacles},
-                limits={"every_joint": self.limits, "position_margin": 0.02},
+                limits={
+                    "every_joint": self.limits,
+                    "position_margin": self.trial.config.limits.position_margin,
+                },
             )
         )
 
@@ -301,8 +310,8 @@ class Everything(RuleBasedStateMachine):
         return {
             "kind": "keep_out",
             "shape": shape,
-            "size": size.tolist(),
-            "position": place.tolist(),
+            "size": (self.reach * size).tolist(),
+            "position": (self.reach * place).tolist(),
         }
 
     @precondition(lambda self: len(self.zones) < 7)
@@ -330,11 +339,11 @@ class Everything(RuleBasedStateMachine):
         self.go(ticks)
 
 
-def test_whatever_happens_the_promise_is_kept():
+def run(machine, steps):
     Everything.steps = 0
     print(f"SMOLVLA_ROS_STEPS={STEPS} SMOLVLA_ROS_SEED={SEED or ''}")
     config = settings(
-        max_examples=max(20, STEPS // 330),
+        max_examples=max(20, steps // 260),
         stateful_step_count=RULES,
         deadline=None,
         derandomize=SEED is None and STEPS <= 50_000,
@@ -343,6 +352,23 @@ def test_whatever_happens_the_promise_is_kept():
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
-    machine = Everything if SEED is None else seed(int(SEED))(Everything)
+    machine = machine if SEED is None else seed(int(SEED))(machine)
     run_state_machine_as_test(machine, settings=config)
-    assert Everything.steps >= STEPS, "too few steps to say anything"
+    assert Everything.steps >= steps, "too few steps to say anything"
+
+
+def test_whatever_happens_the_promise_is_kept():
+    run(Everything, STEPS)
+
+
+@pytest.mark.parametrize("name", ["ur5e", "panda"])
+def test_and_so_it_is_by_other_arms(name, tmp_path):
+    if not there(name):
+        pytest.skip(f"SMOLVLA_ROS_ARMS has no {name}")
+
+    class Other(Everything):
+        cell, free = cell_of(name, tmp_path)
+        every = {"velocity": 3.0}  # noqa: RUF012
+        reach = 2.5
+
+    run(Other, STEPS // 5)
