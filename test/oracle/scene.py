@@ -53,7 +53,7 @@ class Scene:
         self._pairs: list[tuple[int, int, int]] = []  # rule, a, b
         self._walls: list[tuple[int, int, np.ndarray, float]] = []
         self._inside: list[tuple[int, int, Shape, np.ndarray]] = []
-        self._slow: list[tuple[str, list[tuple[int, int]]]] = []
+        self._slow: list[tuple[str, list[tuple[int, int]], float]] = []
         self._against_itself()
         for name, zone in zones.items():
             self._against(name, zone)
@@ -129,7 +129,7 @@ class Scene:
             pairs = []
             for i in selected:
                 pairs.append((i, index))
-            self._slow.append((name, pairs))
+            self._slow.append((name, pairs, zone.get("margin") or 0.0))
             return
         for i in selected:
             label = f"{self._bodies[i][0]} ~ {name}"
@@ -273,16 +273,17 @@ class Scene:
         return out
 
     def slow_touched(self, q: np.ndarray) -> dict[str, np.ndarray]:
-        """Slow zone -> ``[N]`` True where a selected link overlaps it."""
+        """Slow zone -> ``[N]`` True where a selected link is in it, or nearer than its margin."""
         out = {}
         for i in range(0, len(q), 1500):
             turns, places = self._poses(q[i : i + 1500])
             middle = places + np.einsum("ngij,gj->ngi", turns, self._centre)
-            for name, pairs in self._slow:
+            for name, pairs, margin in self._slow:
                 of = np.array([(0, a, b) for a, b in pairs], dtype=int).reshape(-1, 3)
-                rows, _, d = self._pair_distances(turns, places, middle, of, np.zeros(len(of)))
+                floor = np.full(len(of), margin)
+                rows, _, d = self._pair_distances(turns, places, middle, of, floor)
                 touched = np.zeros(len(turns), dtype=bool)
-                touched[rows[d < 0.0]] = True
+                touched[rows[d < margin]] = True
                 out.setdefault(name, []).append(touched)
         return {name: np.concatenate(parts) for name, parts in out.items()}
 
