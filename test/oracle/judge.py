@@ -17,6 +17,7 @@ from oracle.stops import PLANNED, families
 ROUNDING = 1e-6  # rad, rad/s, rad/s²
 DISTANCE = 2e-5  # m: two distance algorithms, the one that judges and the one that is judged
 MOVING = 1e-9  # rad/s
+ENABLED = ("holding", "following", "slowed", "braking")
 RECENT = 100  # rows after which rules that held before are past
 
 
@@ -199,6 +200,7 @@ class Judgement:
         self.on = ~np.isnan(self.rows).all(axis=1)
         self._form()
         if not self.findings:
+            self._full_rate()
             self._silence()
             self._latch()
             edges = np.flatnonzero(np.diff(np.r_[False, self.on, False]))
@@ -228,6 +230,14 @@ class Judgement:
             self._find("I1", late[0] + 1, f"time goes from {self.t[late[0]]}")
 
     # -- silence, stop, reset -----------------------------------------------------------
+
+    def _full_rate(self) -> None:
+        """I6: who has the arm goes on saying where it is to be, also at rest and stopped."""
+        for k, state in enumerate(self.stream.states):
+            holds = state in ENABLED or (state == "stopped" and k > 0 and self.on[k - 1])
+            if holds and not self.on[k]:
+                self._find("I6", k, f"commands nothing while it is {state}")
+                return
 
     def _moving(self) -> np.ndarray:
         """``[N]`` True where the set-point differs from the one before it."""

@@ -178,6 +178,14 @@ def test_motion_after_silence_is_found(oracle):
     assert rules(oracle.findings(stream_of(oracle, slow, command_timeout=1.0, **said))) == {"I6"}
 
 
+@pytest.mark.parametrize("state", ["holding", "stopped"])
+def test_falling_silent_is_found(oracle, state):
+    stream = stream_of(oracle, np.tile(READY, (50, 1)))
+    stream.states[20:] = [state] * len(stream.states[20:])
+    stream.positions[40:] = [np.full(6, np.nan)] * len(stream.states[40:])
+    assert rules(oracle.findings(stream)) == {"I6"}
+
+
 def test_motion_by_an_old_command_is_found(oracle):
     old = {"heard": [(99.9, 99.2)], "events": [(99.5, "enable")], "command_timeout": 10.0}
     assert rules(oracle.findings(stream_of(oracle, swing(), **old))) == {"I7"}
