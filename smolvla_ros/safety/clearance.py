@@ -12,6 +12,7 @@ number counts as not clear.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,6 +131,24 @@ class Clearance:
         self._exact[:] = True
         self._level = np.minimum(self._margin, self._low)
         self._speed_zones.leave()
+
+    def take_over(self, before: Clearance) -> None:
+        """Start where ``before`` is, in its place: as :meth:`anchor`, but what its checks have
+        let through stays owed where this one guards the same pair."""
+        self.anchor(before._q)
+        whole = slice(0, before._guards)
+        owed = dict(zip(before._keys(), before._debt(whole, before._margin[whole]), strict=True))
+        debt = np.array([owed.get(key, 0.0) for key in self._keys()])
+        self._hold(slice(0, self._guards), self._margin[: self._guards].copy(), debt)
+
+    def _keys(self) -> list[tuple[str, int]]:
+        """Names of the guarded pairs, each with a number: a link may wear several shapes."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for pair in self.pairs[: self._guards]:
+            keys.append((pair.name, seen[pair.name]))
+            seen[pair.name] += 1
+        return keys
 
     def move(self, q: np.ndarray) -> None:
         """The arm's set-point went straight to ``q`` ``[D]``.

@@ -67,7 +67,7 @@ class Motion:
         The kept stop is planned anew under them. Where none is clear any more, the old one
         goes on being kept: it is still the known way to rest.
         """
-        clearance.anchor(self.q)
+        clearance.take_over(self.clearance)
         self._use(limits, clearance)
         for rows in self._stops(self.q, self.v, self.a):
             if self._stays_inside(rows) and clearance.blocked(rows) is None:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from cells import TABLETOP, Run
+from cells import TABLETOP, Run, tabletop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
 
-from smolvla_ros.safety import Refused, State, read_command
+from smolvla_ros.safety import Clearance, Refused, State, read_command
 from smolvla_ros.safety.rehearsal import rehearse
 
 DT = 0.01
@@ -493,3 +493,17 @@ def test_an_arm_that_comes_back_elsewhere_is_not_sent_to_the_old_stop_position(o
         output = run.gate.tick(run.now)
     assert (output.positions is not None) == commanded
     assert output.state is State.STOPPED
+
+
+def test_the_same_zones_again_and_again_do_not_let_the_arm_creep_in(oracle):
+    run = Run(command_timeout=100.0).enable()
+    for k in range(120):
+        if k % 4 == 0:
+            t, rows = plunge(run)
+            run.propose(t, rows)
+        old = run.gate.clearance
+        again = Clearance(run.robot, tabletop()[0].safety_monitor.zones, old.margin, old.slack)
+        run.gate.swap(run.gate.limits, again, None)
+        run.ticks(10)
+    assert run.gate.blocked_for > 2.0
+    assert oracle.room(run.q) > -2e-4
