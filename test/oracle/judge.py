@@ -511,13 +511,15 @@ class Piece:
             left = left[left > self._grace()]
         give = o.slack + DISTANCE
         margin = np.array([r.margin for r in scene.rules])
+        # Differences of set-points tell an acceleration to within a tick of jerk.
+        jerk = o.bounds.jerk
+        blur = np.where(np.isfinite(jerk), jerk, 0.0) * self.dt**3
         for stop in families(o.bounds, o.braking_ratio, self.dt):
             if not left.size:
                 return
             paths = stop(self.rows[left], self.v[left], self.a[left])
-            bad = (self._excess(paths[:, -1]) > self._excess(self.rows[left]) + ROUNDING).any(
-                axis=1
-            )
+            over = self._excess(paths[:, -1]) - self._excess(self.rows[left])
+            bad = (over > ROUNDING + blur).any(axis=1)
             if len(margin):
                 n = paths.shape[1]
                 rows, rules, d = scene.below(paths.reshape(-1, paths.shape[2]), margin - give)
