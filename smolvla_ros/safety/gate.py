@@ -223,10 +223,12 @@ class Gate:
         self.refusals[refusal.check] += 1
         if refusal.check not in CONTENT or source != self._arbiter.active:
             return
+        if self._refused_since is None:
+            self._refused_since = now
         self._refused_in_a_row += 1
-        self._refused_since = self._refused_since or now
-        if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:
-            self.brake("refused_in_a_row", f"{self._refused_in_a_row} of {source}, last: {refusal}")
+        count, since = self._refused_in_a_row, now - self._refused_since
+        if count >= _REFUSALS_IN_A_ROW or since > _REFUSALS_FOR:
+            self.brake("refused_in_a_row", f"{count} of {source}, last: {refusal}")
 
     def _may_speak(self, now: float, name: str, publisher: str) -> Source:
         source = self._arbiter.source(name)
