@@ -22,7 +22,7 @@ import pinocchio as pin
 
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.safety.obstacles import Obstacle, check_obstacles
-from smolvla_ros.safety.pairs import Pair, Row, arm_rows, obstacle_rows
+from smolvla_ros.safety.pairs import Pair, Row, arm_rows, moving, obstacle_rows
 from smolvla_ros.safety.scene import Scene
 from smolvla_ros.safety.speed import FREE, Factor, SpeedZones, closing
 from smolvla_ros.safety.way import Way, turning
@@ -92,6 +92,8 @@ class Clearance:
         self._obstacle_scene: Scene | None = None
         self._obstacle_shapes: list[int] = []
         self._obstacle_margin = 0.0
+        # Most that any obstacle was owed by now, for each shape of the arm; see _hold.
+        self._owed = np.zeros(len(moving(robot)))
         self._set_rows([])
         self._q = np.zeros(robot.dof)
         self._low = np.zeros(len(self.pairs))  # lower bound on each clearance at _q
@@ -130,6 +132,7 @@ class Clearance:
         self._low = self.distances(self._q)
         self._exact[:] = True
         self._level = np.minimum(self._margin, self._low)
+        self._owed[:] = 0.0
         self._speed_zones.leave()
 
     def take_over(self, before: Clearance) -> None:
@@ -237,6 +240,8 @@ class Clearance:
         before = slice(len(self._fixed), self._guards)
         debts = np.split(self._debt(before, self._margin[before]), max(len(self._obstacles), 1))
         owed = {o.id: debt for o, debt in zip(self._obstacles, debts, strict=False)}
+        if self._obstacles:
+            self._owed = np.max([self._owed, *debts], axis=0)
         if [(o.id, o.shape, o.size) for o in obstacles] == [
             (o.id, o.shape, o.size) for o in self._obstacles
         ]:
@@ -250,8 +255,8 @@ class Clearance:
         self._place(self._q)
         self._low[here] = self._distances(range(here.start, here.stop))
         self._exact[here] = True
-        none = np.zeros((here.stop - here.start) // max(len(obstacles), 1))
-        debt = np.array([owed.get(o.id, none) for o in obstacles]).reshape(-1)
+        # One of another name may be the same thing, or one that was away for a moment.
+        debt = np.array([owed.get(o.id, self._owed) for o in obstacles]).reshape(-1)
         self._hold(here, np.full_like(debt, margin), debt)
 
     def grow_obstacles(self, extra: float) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 
 MAX_POINTS = 1000
 MAX_NAMES = 256
+MAX_TIME = 1e6  # s
+MIN_STEP = 0.5e-9  # s: stamps of messages count nanoseconds
 CONTENT = frozenset(
     {
         "empty",
@@ -112,14 +114,18 @@ def _read(stamp, names, times, positions, joints, hold, ignore) -> Command:
     if len(times) != len(positions):
         raise Refused("wrong_length", f"{len(times)} times for {len(positions)} points")
     table, clock = _numbers(positions), _numbers(times)
+    if table.ndim != 2 or clock.ndim != 1:
+        raise Refused("malformed", "positions are rows of numbers, times are numbers")
     if not (np.isfinite(table).all() and np.isfinite(clock).all() and np.isfinite(stamp)):
         raise Refused("not_finite", "NaN or infinity among positions, times or stamp")
     order = [list(names).index(j) if j in names else -1 for j in joints]
     table = np.where(np.array(order) < 0, 0.0 if hold is None else hold, table[:, order])
     if np.abs(table).max() > MAX_VALUE:
         raise Refused("out_of_range", f"|position| {np.abs(table).max():.3g} rad")
-    if clock[0] < 0 or (np.diff(clock) <= 0).any():
+    if clock[0] < 0 or (np.diff(clock) < MIN_STEP).any():
         raise Refused("time_order", "time_from_start must not be negative and must increase")
+    if clock[-1] > MAX_TIME:
+        raise Refused("out_of_range", f"time_from_start {clock[-1]:.3g} s; at most {MAX_TIME:.0f}")
     return Command(float(stamp), clock, table)
 
 

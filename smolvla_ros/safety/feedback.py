@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smolvla_ros.safety.command import Refused
+from smolvla_ros.safety.command import MAX_VALUE, Refused
 
 _OUTLIERS = 3  # as many in a row are no glitch
 _STILL = 1e-9  # rad: a real encoder is never this quiet under motion
@@ -38,8 +38,8 @@ class Feedback:
 
         Raises:
             Refused: the message is not taken at all (nothing of it, if it has a joint twice
-                or other lengths), or only in part (a joint's value is no number, or one no
-                motion explains: a glitch).
+                or other lengths), or only in part (a joint's value is no number that a
+                joint can have, or one no motion explains: a glitch).
         """
         if len(names) != len(positions):
             raise Refused("wrong_length", f"{len(positions)} positions, {len(names)} names")
@@ -47,11 +47,11 @@ class Feedback:
                 if n in self._names]  # fmt: skip
         if len({i for i, _, _ in ours}) != len(ours):
             raise Refused("duplicate_joint", "a joint is named twice")
-        bad = [n for _, n, p in ours if not np.isfinite(p)]
+        bad = [n for _, n, p in ours if not abs(p) <= MAX_VALUE]
         self.not_finite = ", ".join(bad)
         glitches = []
         for i, name, position in ours:
-            if not np.isfinite(position):
+            if not abs(position) <= MAX_VALUE:
                 continue
             far = abs(position - self.positions[i])
             # A first value compares as NaN: never an outlier.

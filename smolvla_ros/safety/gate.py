@@ -30,7 +30,6 @@ _MOVING = (State.HOLDING, State.FOLLOWING, State.SLOWED, State.BRAKING)
 _GEOMETRY = ("self_collision", "keep_out", "keep_in", "obstacle")
 _REFUSALS_IN_A_ROW = 3
 _REFUSALS_FOR = 1.0  # s
-_STREAM_GAP = 0.25  # s: after a longer silence a stream of set-points begins anew
 _JUMPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # rad, bins of the chunk jumps
 
 
@@ -274,8 +273,8 @@ class Gate:
         single = len(command.times) == 1 and due < s.blend
         if single:
             stream = self._streams.get(source.name)
-            if stream is None or stream.silent_for(now) > _STREAM_GAP:
-                stream = self._streams[source.name] = Stream(s.dt)
+            if stream is None or stream.silent_for(now) > source.timeout:
+                stream = self._streams[source.name] = Stream(s.dt, self.limits)
             stream.add(now, command.positions[0])
         else:
             self._streams.pop(source.name, None)
@@ -393,6 +392,7 @@ class Gate:
         if self.state not in (State.DISABLED, State.WAITING):
             raise Refused("enable", f"the gate is {self.state.value}; it enables from disabled")
         self.feedback.settle()
+        self._off_track_since, self._off_track = None, ""
         for check, detail in (self._standing_cause(now), self._braking_cause(now)):
             if check:
                 raise Refused("enable", f"{check}: {detail}")
@@ -404,7 +404,6 @@ class Gate:
         self._drop_commands()
         self._enabled_at = now
         self._held = ("no_command", "")
-        self._off_track_since, self._off_track = None, ""
         self._blocked_since = None
         self._disable_at_rest = False
         self.min_clearance = np.inf
@@ -460,7 +459,13 @@ class Gate:
         self._watch(now)
         wanted = None
         if self.state in _MOVING:
-            wanted, verdict = self._advance(now)
+            try:
+                wanted, verdict = self._advance(now)
+            except Exception as error:
+                # The stop that is kept needs no thinking: what went wrong here must not keep
+                # the arm from being led to rest.
+                self.stop(f"the gate failed: {error!r}", "internal")
+                verdict = self._run_out(Verdict(Kind.STOPPED, *self._stop))
         elif self.state is State.STOPPED:
             self._let_go_of_another(now)
             verdict = Verdict(Kind.STOPPED, *self._stop)
@@ -542,7 +547,8 @@ class Gate:
         self._watch_tracking(now)
         self._watch_measured()
         check, detail = self._braking_cause(now)
-        if check and self._held[0] != check:
+        following = self._reference is not None or self._pending is not None
+        if check and (following or self._held[0] != check):
             self.brake(check, detail)
         if self.settings.obstacle_speed and self._obstacles:
             age = now - self._obstacles_at
@@ -669,18 +675,17 @@ class Gate:
         s, m = self.settings, self.motion
         command, self._pending = self._pending, None
         stream = self._streams.get(self._arbiter.active)
-        slower = stream.slower() if stream else None
-        if stream and slower is None:
+        # A lone set-point that is not the next step of a stream is a goal.
+        if stream and (stream.alone is None or m.legal(stream.alone)):
+            stream.take(now, m.q, m.v, m.a)
             self._reference = stream
             return
-        blend = 3.0 * stream.period if stream else s.blend
         self._reference = Reference(
-            slower or command, now, m.q, m.v, m.a, self.limits, s.dt, blend, s.settle
+            command, now, m.q, m.v, m.a, self.limits, s.dt, s.blend, s.settle
         )
-        if not stream:
-            jump = self._reference.jump
-            fits = next((f"<={b:g}" for b in _JUMPS if jump <= b), f">{_JUMPS[-1]:g}")
-            self.chunk_jumps[fits] += 1
+        jump = self._reference.jump
+        fits = next((f"<={b:g}" for b in _JUMPS if jump <= b), f">{_JUMPS[-1]:g}")
+        self.chunk_jumps[fits] += 1
 
     def _next_setpoint(self, ratio: float) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
         """Let the reference run one tick on: its set-point, the set-point's velocity, and

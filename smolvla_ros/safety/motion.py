@@ -8,6 +8,8 @@ there is a known way to rest inside the position limits and clear of everything 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from smolvla_ros.safety.clearance import Blocked, Clearance
@@ -15,12 +17,14 @@ from smolvla_ros.safety.limits import Limits
 from smolvla_ros.safety.stopping import (
     each_joint_stop,
     jerk_limited_stop,
+    jerk_limited_way,
     stoppable_speed,
     synchronised_stop,
 )
 from smolvla_ros.safety.verdict import Kind, Verdict
 
 _EPS = 1e-9  # rounding, relative to limits
+_BISECTIONS = 8  # of what a jerk limit allows in a tick
 
 
 class Motion:
@@ -70,6 +74,8 @@ class Motion:
         clearance.take_over(self.clearance)
         self._use(limits, clearance)
         for rows in self._stops(self.q, self.v, self.a):
+            if rows is None:
+                continue
             if self._stays_inside(rows) and clearance.blocked(rows) is None:
                 self.stop_rows = rows
                 return
@@ -135,18 +141,33 @@ class Motion:
     def _illegal(self, v: np.ndarray, speed: np.ndarray) -> str:
         """The first rule that a step at ``v`` breaks, or an empty text."""
         dt, lim = self.dt, self.limits
-        if (np.abs(v) > speed * (1 + _EPS)).any():
+        # Written so that what is no number breaks them.
+        if not (np.abs(v) <= speed * (1 + _EPS)).all():
             return "velocity"
         a = (v - self.v) / dt
-        if (np.abs(a) > lim.acceleration * (1 + _EPS) + _EPS / dt).any():
+        if not (np.abs(a) <= lim.acceleration * (1 + _EPS) + _EPS / dt).all():
             return "acceleration"
-        if (np.abs(a - self.a) > lim.jerk * dt * (1 + _EPS) + _EPS / dt).any():
+        if not (np.abs(a - self.a) <= lim.jerk * dt * (1 + _EPS) + _EPS / dt).all():
             return "jerk"
-        low, high = self._position_bound()
-        if (v > high + _EPS).any() or (v < low - _EPS).any():
+        if self._jerk_limited:
+            low, high = self._ends()
+            end = self.q + v * dt + self._way_left(v, 0.0)
+            inside = (end >= low - _EPS) & (end <= high + _EPS)
+        else:
+            low, high = self._position_bound()
+            inside = (v >= low - _EPS) & (v <= high + _EPS)
+        if not inside.all():
             return "position"
         factor, check, _ = self.clearance.speed_factor(v, lim.velocity)
         return check if factor < 1.0 - _EPS else ""
+
+    def legal(self, q: np.ndarray) -> bool:
+        """True where the next set-point may be ``q`` ``[D]``, clearances aside."""
+        return not self._illegal((q - self.q) / self.dt, self.limits.velocity)
+
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """``[D]`` between which a stop must end: the limits, or where the arm is."""
+        return np.minimum(self.limits.lower, self.q), np.maximum(self.limits.upper, self.q)
 
     def _position_bound(self) -> tuple[np.ndarray, np.ndarray]:
         """Velocities from which every joint still stops inside its limits. Outside a
@@ -163,6 +184,8 @@ class Motion:
         ``rate`` is the set-point's own velocity. The rest of the way is closed no faster
         than a stop allows; one factor over the vector keeps the direction for speed.
         """
+        if self._jerk_limited:
+            return self._shape_with_jerk(wanted, rate, speed)
         dt = self.dt
         error = wanted - rate * dt - self.q
         catch_up = self._stoppable(np.abs(error))
@@ -176,6 +199,33 @@ class Motion:
         # What cannot be braked away in one tick stays: never ask for more than the limit.
         v = np.clip(v, np.minimum(low, fastest), np.maximum(high, slowest))
         return np.clip(v, slowest, fastest)
+
+    def _shape_with_jerk(self, wanted, rate, speed) -> np.ndarray:
+        """As :meth:`_shape`, joint by joint: the largest velocity from which a stop against
+        the set-point's own motion ends at the set-point. With a jerk limit what the arm will
+        do depends on its acceleration too, and a speed alone would swing past for ever."""
+        dt, (lower, upper) = self.dt, self._ends()
+        goal = np.clip(wanted, lower, upper)
+        rate = np.where(goal == wanted, rate, 0.0)
+        slowest, fastest = self._next_velocities(speed)
+        v = _largest(lambda v: v * dt + self._way_left(v, rate) <= goal - self.q, slowest, fastest)
+        v = v * self.clearance.speed_factor(v, self.limits.velocity)[0]
+        v = np.clip(v, slowest, fastest)
+        end = self.q + v * dt + self._way_left(v, 0.0)
+        if ((end >= lower) & (end <= upper)).all():
+            return v
+        most = _largest(
+            lambda v: v * dt + self._way_left(v, 0.0) <= upper - self.q, slowest, fastest
+        )
+        least = -_largest(
+            lambda v: v * dt - self._way_left(-v, 0.0) <= self.q - lower, -fastest, -slowest
+        )
+        return np.minimum(np.maximum(v, least), most)
+
+    def _way_left(self, v: np.ndarray, rate: np.ndarray | float) -> np.ndarray:
+        """``[D]`` how far a step at ``v`` still goes after it, seen from what moves at ``rate``."""
+        a = (v - self.v) / self.dt
+        return jerk_limited_way(v - rate, a, self.dt, self._brake, self._jerk)
 
     def _next_velocities(self, speed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``[D]`` lowest and highest velocity that acceleration and jerk allow next."""
@@ -221,6 +271,8 @@ class Motion:
         a = (v - self.v) / self.dt
         blocked: Blocked | None = None
         for i, rows in enumerate(self._stops(q, v, a)):
+            if rows is None:
+                continue
             path = np.vstack([q[None], rows])
             if not self._stays_inside(path):
                 continue
@@ -233,11 +285,14 @@ class Motion:
         return blocked or Blocked("position", "no stop from here stays inside the limits")
 
     def _stays_inside(self, rows: np.ndarray) -> bool:
-        """True where no row is outside a position limit, or further outside than the arm;
-        a stop that begins while the arm still gains speed must not gain too much either."""
-        low = np.minimum(self.limits.lower, self.q)
-        high = np.maximum(self.limits.upper, self.q)
-        if (rows < low - _EPS).any() or (rows > high + _EPS).any():
+        """True where no row is outside a position limit, or further outside than the ones
+        before it; a stop that begins while the arm still gains speed must not gain too much
+        either."""
+        low, high = self._ends()
+        if len(rows):
+            low = np.minimum(self.limits.lower, np.maximum(low, rows[0]))
+            high = np.maximum(self.limits.upper, np.minimum(high, rows[0]))
+        if not ((rows >= low - _EPS) & (rows <= high + _EPS)).all():
             return False
         if not self._jerk_limited or len(rows) < 2:
             return True
@@ -255,3 +310,17 @@ class Motion:
         self.clearance.move(q)
         self.a = (v - self.v) / self.dt
         self.q, self.v, self.stop_rows = np.array(q), v, stop
+
+
+def _largest(
+    fits: Callable[[np.ndarray], np.ndarray], least: np.ndarray, most: np.ndarray
+) -> np.ndarray:
+    """``[D]`` the largest values between ``least`` and ``most`` that fit, by bisection, each
+    for itself; ``least`` where none is found to."""
+    done = fits(most)
+    low, high = least, most
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        good = fits(middle)
+        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    return np.where(done, most, low)

@@ -10,6 +10,7 @@ to zero: an arm that gets no further chunk comes to rest on the chunk's own path
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.interpolate import CubicSpline, PchipInterpolator
@@ -48,30 +49,38 @@ class Reference:
         blend: float,
         settle: float,
     ):
-        self.clock = self._start = now - command.stamp
-        times, rows = command.times, command.positions
-        lead = float(times[0]) - self.clock
-        need = _fade_time(q - rows[0], v, 0 * v, limits, 0.0)
-        goal = len(times) == 1 and lead > 0  # there is no path to join: it may take longer
-        spare = goal or lead >= need
-        self.jump = 0.0
-        if spare:
-            times = np.append(self.clock, [self.clock + max(lead, need)] if goal else times)
-            rows = np.vstack([q, rows])
-        self._times = times
-        self._spline = _join(times, rows, v if spare else None)
-        self._only = rows[0]
+        self.clock = now - command.stamp
+        self._times, self._first = command.times, command.positions[0]
+        self._spline = _join(command.times, command.positions)
         self._settle = self._run_out_time(limits, settle)
         self._gap, self._gap_rate, self._gap_bend = np.zeros((3, len(q)))
-        self._fade = 0.0
-        if not spare and self._spline is not None:
+        self._fade_at, self._fade = self.clock, 0.0
+        self._lead: CubicSpline | None = None
+        self.jump = 0.0
+        lead = float(self._times[0]) - self.clock
+        need = _fade_time(q - self._first, v, 0.0 * v, limits, blend if self._spline else 0.0)
+        if self._spline is None:
+            # There is no path to join: a goal may take as long as it needs.
+            self._lead_in(q, v, self.clock + max(lead, need))
+        elif lead >= need:
+            self._lead_in(q, v, float(self._times[0]))
+            # The arm waits at the first row, which may move on at once.
+            self._fade_from(self._first, 0.0 * v, 0.0 * v, limits, dt, blend)
+        else:
             self._fade_from(q, v, a, limits, dt, blend)
+            self.jump = float(np.max(np.abs(self._gap)))
+
+    def _lead_in(self, q: np.ndarray, v: np.ndarray, until: float) -> None:
+        """From the arm to the first row, there at the clock's ``until``, at rest."""
+        self._fade_at = until
+        ends = ((1, v), (1, np.zeros_like(v)))
+        rows = np.vstack([q, self._first])
+        self._lead = CubicSpline([self.clock, until], rows, bc_type=ends)
 
     def _fade_from(self, q, v, a, limits: Limits, dt: float, blend: float) -> None:
         """Take over from the arm's own motion, which is not the command's."""
-        place, rate = self._path_time(self._start)
+        place, rate = self._path_time(self._fade_at)
         self._gap = q - self._row(place)
-        self.jump = float(np.max(np.abs(self._gap)))
         # The arm's velocity and acceleration are differences of its last set-points: so must
         # the path's be, or what is the same motion would look like another.
         step = rate * dt
@@ -85,7 +94,7 @@ class Reference:
         self._fade = _fade_time(self._gap, self._gap_rate, bend, limits, blend)
         # A slope that the path does not keep up for the fade must not be faded out
         # either: it would carry the arm away from the path, the opposite way.
-        later = self._row(self._path_time(self._start + self._fade)[0])
+        later = self._row(self._path_time(self._fade_at + self._fade)[0])
         kept = v - (later - self._row(place)) / self._fade
         least = limits.acceleration * blend / 12.0  # what the shortest fade takes out anyway
         brief = np.abs(self._gap_rate) > 2.0 * np.abs(kept) + least
@@ -110,12 +119,14 @@ class Reference:
     def finished(self) -> bool:
         """True once the reference stands still for ever."""
         end = float(self._times[-1]) + self._settle
-        return self.clock >= max(end, self._start + self._fade)
+        return self.clock >= max(end, self._fade_at + self._fade)
 
     def at(self) -> np.ndarray:
         """``[D]`` radians: the set-point at the reference's clock."""
+        if self._lead is not None and self.clock < self._fade_at:
+            return self._lead(self.clock)
         wanted = self._row(self._path_time(self.clock)[0])
-        since = self.clock - self._start
+        since = self.clock - self._fade_at
         if since >= self._fade:
             return wanted
         u = since / self._fade
@@ -132,7 +143,7 @@ class Reference:
         )
 
     def _row(self, place: float) -> np.ndarray:
-        return self._only if self._spline is None else self._spline(place)
+        return self._first if self._spline is None else self._spline(place)
 
     def _path_time(self, t: float) -> tuple[float, float]:
         """Which of the command's own times is meant at clock ``t``, and how fast it runs."""
@@ -151,45 +162,56 @@ class Reference:
 
 
 class Stream:
-    """Where a stream of single set-points wants the arm: at the newest one, now.
+    """Where a stream of single set-points wants the arm.
 
-    Between set-points, and for two of their periods after the last, it goes on along the
-    last difference. The reference of set-points that come slower than the gate ticks fades
-    from the arm's own motion over three periods, or each would be a step.
+    At the gate's rate that is at the newest set-point, now, and where one is missing on along
+    the last difference. Set-points that come slower are joined one period late: a polynomial
+    from the arm's own motion ends at the newest one just when the next is due, with the
+    velocity that a parabola through the last three has there. Each ends at its set-point
+    whatever was before it, so that nothing adds up.
     """
 
     jump = 0.0
 
-    def __init__(self, dt: float):
-        self._dt = dt
-        self._points: list[tuple[float, np.ndarray]] = []
-        self._rate: np.ndarray | None = None
+    def __init__(self, dt: float, limits: Limits):
+        self._dt, self._limits = dt, limits
+        self._points: list[np.ndarray] = []  # the newest three at most
+        self._heard_at = -np.inf
         self.period = 0.0  # s, smoothed; 0: not known yet
         self.clock = 0.0
+        self._segment: np.ndarray | None = None  # [K, D] coefficients in clock / time
+        self._time = 0.0  # s from the take-over until the next set-point is due
 
-    def add(self, stamp: float, row: np.ndarray) -> None:
-        """The next set-point ``[D]`` and when it is meant, in steady-clock seconds."""
+    def add(self, now: float, row: np.ndarray) -> None:
+        """The next set-point ``[D]``, heard at steady-clock seconds ``now``."""
         if self._points:
-            before, last = self._points[-1]
-            gap = max(stamp - before, 1e-6)
+            gap = max(now - self._heard_at, 1e-6)
             self.period += (gap - self.period) * (0.25 if self.period else 1.0)
-            ticks = max(1, round(self.period / self._dt))
-            rate = (row - last) / max(ticks * self._dt, self.period if ticks > 1 else 0.0)
-            self._rate = rate if self._rate is None else 0.5 * (rate + self._rate)
-        self._points = [(stamp, row)]
-        self.clock = -self._dt  # the next tick is meant to be at the set-point itself
+        self._points = [*self._points[-2:], row]
+        self._heard_at = now
 
     def silent_for(self, now: float) -> float:
         """Seconds since the newest set-point."""
-        return now - self._points[-1][0]
+        return now - self._heard_at
 
-    def slower(self) -> Command | None:
-        """The line through the newest set-point, for a stream that is slower than the gate."""
-        if self.period <= 1.5 * self._dt or self._rate is None:
-            return None
-        stamp, row = self._points[-1]
-        ahead = 2.0 * self.period
-        return Command(stamp, np.array([0.0, ahead]), np.vstack([row, row + ahead * self._rate]))
+    @property
+    def alone(self) -> np.ndarray | None:
+        """``[D]`` the set-point, while there is only one."""
+        return self._points[0] if len(self._points) == 1 else None
+
+    def take(self, now: float, q: np.ndarray, v: np.ndarray, a: np.ndarray) -> None:
+        """Go on to the newest set-point from the arm's own motion (``[D]``, rad, s)."""
+        if self.period <= 1.5 * self._dt:
+            self._segment = None
+            self.clock = -self._dt  # the next tick is meant to be at the set-point itself
+            return
+        self.clock = 0.0
+        time = self._time = max(self.period - self.silent_for(now), 0.5 * self.period)
+        starts, ends = [q, v * time], [self._points[-1], self._rate() * time]
+        if np.isfinite(self._limits.jerk).any():
+            starts.append(a * time * time)
+            ends.append(self._bend() * time * time)
+        self._segment = _hermite(starts, ends)
 
     def advance(self, seconds: float) -> None:
         """Let the stream's clock run on."""
@@ -198,38 +220,64 @@ class Stream:
     @property
     def finished(self) -> bool:
         """True once it stands still until the next set-point."""
-        return self._rate is None or self.clock >= 2.0 * self._dt
+        return len(self._points) < 2 or self.clock >= max(2.0 * self._dt, self._time + self.period)
 
     def at(self) -> np.ndarray:
         """``[D]`` radians: the set-point at the stream's clock."""
-        row = self._points[-1][1]
-        if self._rate is None:
-            return row
-        return row + self._rate * min(self.clock, 2.0 * self._dt)
+        if self._segment is None:
+            return self._points[-1] + self._rate() * min(self.clock, 2.0 * self._dt)
+        if self.clock < self._time:
+            u = self.clock / self._time
+            return np.array([u**k for k in range(len(self._segment))]) @ self._segment
+        return self._points[-1] + self._rate() * min(self.clock - self._time, self.period)
+
+    def _rate(self) -> np.ndarray:
+        """``[D]`` rad/s at the newest set-point."""
+        newest = self._points[-1]
+        if len(self._points) < 2:
+            return np.zeros_like(newest)
+        ticks = max(1, round(self.period / self._dt))
+        time = self.period if ticks > 1 else self._dt
+        rate = (newest - self._points[-2]) / time + 0.5 * time * self._bend()
+        return np.clip(rate, -self._limits.velocity, self._limits.velocity)
+
+    def _bend(self) -> np.ndarray:
+        """``[D]`` rad/s² through the newest three set-points."""
+        if len(self._points) < 3:
+            return np.zeros_like(self._points[-1])
+        time = max(self.period, self._dt)
+        bend = (self._points[-1] - 2.0 * self._points[-2] + self._points[-3]) / time**2
+        return np.clip(bend, -self._limits.acceleration, self._limits.acceleration)
 
 
-def _join(times: np.ndarray, rows: np.ndarray, slope: np.ndarray | None):
-    """A smooth path through the rows, None for a single one. ``slope``: rad/s at its start."""
+def _hermite(starts: Sequence[np.ndarray], ends: Sequence[np.ndarray]) -> np.ndarray:
+    """``[2 K, D]`` coefficients of the polynomial on 0..1 with ``K`` given derivatives, from
+    the value on, at both ends."""
+    k = len(starts)
+    powers = np.arange(2 * k)
+    rows = []
+    for at in (0.0, 1.0):
+        factor = np.ones(2 * k)
+        for order in range(k):
+            rows.append(factor * np.where(powers >= order, at ** np.maximum(powers - order, 0), 0))
+            factor = factor * np.maximum(powers - order, 0)
+    return np.linalg.solve(np.array(rows), np.array([*starts, *ends]))
+
+
+def _join(times: np.ndarray, rows: np.ndarray) -> CubicSpline | PchipInterpolator | None:
+    """A smooth path through the rows; None for a single one."""
     if len(times) < 2:
         return None
-    ends = ["not-a-knot", "not-a-knot"] if len(times) > 3 else ["natural", "natural"]
-    if slope is not None:
-        ends[0] = (1, slope)
-        if len(times) == 2:
-            ends[1] = (1, np.zeros_like(slope))
-        elif len(times) == 3:
-            ends[1] = "natural"
-    spline = CubicSpline(times, rows, bc_type=tuple(ends) if slope is not None else ends[0])
+    spline = CubicSpline(times, rows, bc_type="not-a-knot" if len(times) > 3 else "natural")
     # Times far from even make a cubic spline swing out between its rows by many times what
     # lies between them.
     middle = spline((times[1:] + times[:-1]) / 2) - (rows[1:] + rows[:-1]) / 2
     step = np.abs(np.diff(rows, axis=0))
     padded = np.pad(step, ((1, 1), (0, 0)))
     near = np.maximum(np.maximum(padded[:-2], padded[2:]), step)
-    swings = np.abs(middle) > near + 1e-3
-    if slope is not None:
-        swings[0] = False  # the arm's own slope bends the first piece
-    return PchipInterpolator(times, rows) if swings.any() else spline
+    if (np.abs(middle) <= near + 1e-3).all():
+        return spline
+    return PchipInterpolator(times, rows)
 
 
 def _fade_time(gap, gap_rate, gap_bend, limits: Limits, least: float) -> float:

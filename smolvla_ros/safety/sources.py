@@ -53,7 +53,7 @@ class Arbiter:
         Raises:
             Refused: nobody declared it.
         """
-        if name not in self.sources:
+        if not isinstance(name, str) or name not in self.sources:
             raise Refused("unknown_source", f"source {name!r}; declared: {', '.join(self.sources)}")
         return self.sources[name]
 

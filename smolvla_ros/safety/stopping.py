@@ -48,46 +48,90 @@ def jerk_limited_stop(
     dt: float,
     decel: np.ndarray,
     jerk: np.ndarray,
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Every joint stops as soon as its jerk limit allows, in whole ticks.
-
-    The acceleration is a trapezoid: a ramp to the peak, a stretch at it, a ramp to zero.
-    Each takes as many ticks as in the fastest continuous trapezoid, rounded up; the peak is
-    then the one that ends the velocity exactly.
 
     Args:
         q, v, a: ``[D]`` last set-point, its velocity and acceleration (backward differences).
         dt: s. decel: ``[D]`` rad/s². jerk: ``[D]`` rad/s³, finite.
 
     Returns:
-        ``[N, D]`` set-points, the last two the same; N is 0 at rest.
+        ``[N, D]`` set-points, the last two the same; N is 0 at rest. None where limits and
+        ticks fit so badly that no such stop was found.
     """
-    # Mirrored so that what is left of the velocity once the acceleration has ended is positive.
-    way = np.where(v + a * np.abs(a) / (2.0 * jerk) < 0.0, -1.0, 1.0)
-    speed, force, slew = way * v / dt, way * a, jerk * dt
-    peak = np.minimum(np.sqrt(np.maximum(jerk * dt * speed + force**2 / 2.0, 0.0)), decel)
-    down = np.maximum(np.ceil(np.abs(force + peak) / slew - 1e-9), 1.0)
-    up = np.maximum(np.ceil(peak / slew - 1e-9), 1.0)
-    lack = (speed + force * (down - 1.0) / 2.0) / np.maximum(peak, 1e-12) - (down + up) / 2.0
-    flat = np.maximum(np.ceil(lack - 1e-9), 0.0)
-    for _ in range(_MOST_REPAIRS):
-        peak = (speed + force * (down - 1.0) / 2.0) / ((down + up) / 2.0 + flat)
-        # Rounding may leave a ramp a tick too short.
-        short_down = np.abs(force + peak) > down * slew * (1 + 1e-9)
-        short_up = np.abs(peak) > up * slew * (1 + 1e-9)
-        short_flat = np.abs(peak) > decel * (1 + 1e-9)
-        if not (short_down | short_up | short_flat).any():
-            break
-        down, up, flat = down + short_down, up + short_up, flat + short_flat
-    else:
-        raise ValueError("no stop found; jerk and acceleration limits do not fit the tick")
+    ramps = _Ramps(v, a, dt, decel, jerk)
+    if not ramps.found.all():
+        return None
     moving = (v != 0.0) | (a != 0.0)
-    n = int(np.max((down + flat + up) * moving, initial=0.0))
-    k = np.arange(1, n + 1)[:, None]
-    ramp_down = force - (peak + force) * (k / down)
-    ramp_up = -peak * np.maximum(1.0 - (k - down - flat) / up, 0.0)
-    forces = np.where(k <= down, ramp_down, np.where(k <= down + flat, -peak, ramp_up))
-    return q + np.cumsum(v + way * np.cumsum(forces, axis=0) * dt, axis=0) * dt
+    n = int(np.max(ramps.ticks * moving, initial=0.0))
+    return q + np.cumsum(v + np.cumsum(ramps.forces(n), axis=0) * dt, axis=0) * dt
+
+
+def jerk_limited_way(
+    v: np.ndarray, a: np.ndarray, dt: float, decel: np.ndarray, jerk: np.ndarray
+) -> np.ndarray:
+    """``[D]`` how far a joint still goes in :func:`jerk_limited_stop`, signed.
+
+    Arguments as there. Infinite, away from rest, where no stop was found.
+    """
+    ramps = _Ramps(v, a, dt, decel, jerk)
+    return np.where(ramps.found, ramps.way_left(), np.copysign(np.inf, v))
+
+
+class _Ramps:
+    """Accelerations that end a velocity: a ramp to a peak, a stretch at it, a ramp to zero.
+
+    Each takes as many ticks as in the fastest continuous trapezoid, rounded up; the peak is
+    then the one that ends the velocity exactly. All ``[D]``, mirrored by ``side`` so that
+    what is left of the velocity once the acceleration has ended is positive.
+    """
+
+    def __init__(self, v, a, dt, decel, jerk):
+        self._v, self._dt = v, dt
+        self._side = np.where(v + a * np.abs(a) / (2.0 * jerk) < 0.0, -1.0, 1.0)
+        speed, force, slew = self._side * v / dt, self._side * a, jerk * dt
+        peak = np.minimum(np.sqrt(np.maximum(jerk * dt * speed + force**2 / 2.0, 0.0)), decel)
+        down = np.maximum(np.ceil(np.abs(force + peak) / slew - 1e-9), 1.0)
+        up = np.maximum(np.ceil(peak / slew - 1e-9), 1.0)
+        lack = (speed + force * (down - 1.0) / 2.0) / np.maximum(peak, 1e-12) - (down + up) / 2.0
+        flat = np.maximum(np.ceil(lack - 1e-9), 0.0)
+        for _ in range(_MOST_REPAIRS):
+            total = (down + up) / 2.0 + flat
+            peak = (speed + force * (down - 1.0) / 2.0) / total
+            # Rounding may have left a ramp too short for the peak that came of it.
+            steep = np.ceil(np.abs(force + peak) / slew * (1 - 1e-9) - 1e-9)
+            rise = np.ceil(np.abs(peak) / slew * (1 - 1e-9) - 1e-9)
+            over = np.abs(peak) > decel * (1 + 1e-9)
+            self.found = (steep <= down) & (rise <= up) & ~over
+            if self.found.all():
+                break
+            more = np.ceil((np.abs(peak) / decel - 1.0) * total)
+            flat = flat + np.where(over, np.maximum(more, 1.0), 0.0)
+            down, up = np.maximum(down, steep), np.maximum(up, rise)
+        self._force, self._peak = force, peak
+        self._down, self._flat, self._up = down, flat, up
+        self.ticks = down + flat + up
+
+    def forces(self, n: int) -> np.ndarray:
+        """``[n, D]`` accelerations of the next ``n`` ticks."""
+        k = np.arange(1, n + 1)[:, None]
+        down, flat, up, peak = self._down, self._flat, self._up, self._peak
+        ramp_down = self._force - (peak + self._force) * (k / down)
+        ramp_up = -peak * np.maximum(1.0 - (k - down - flat) / up, 0.0)
+        forces = np.where(k <= down, ramp_down, np.where(k <= down + flat, -peak, ramp_up))
+        return self._side * forces
+
+    def way_left(self) -> np.ndarray:
+        """``[D]`` the sum of the velocities of all ticks, times ``dt``."""
+        f, p, d, m, u = self._force, self._peak, self._down, self._flat, self._up
+        n = d + m + u
+        # The i-th acceleration counts in each of the n + 1 - i velocities from then on.
+        in_down = f * (d * (n + 1) - d * (d + 1) / 2) - (p + f) * (d + 1) * (
+            (n + 1) / 2 - (2 * d + 1) / 6
+        )
+        in_flat = -p * (m * (n + 1) - ((d + m) * (d + m + 1) - d * (d + 1)) / 2)
+        in_up = -p * (u + 1) * (u - 1) / 3
+        return self._dt * (n * self._v + self._side * self._dt * (in_down + in_flat + in_up))
 
 
 def stoppable_speed(

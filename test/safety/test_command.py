@@ -36,6 +36,12 @@ def test_columns_go_by_name_never_by_index():
         ("time_order", {"times": [0.1, 0.0]}),
         ("time_order", {"times": [0.1, 0.1]}),
         ("time_order", {"times": [-0.1, 0.1]}),
+        ("time_order", {"times": [0.0, 1e-310]}),
+        ("out_of_range", {"times": [0.0, 1e300]}),
+        ("malformed", {"times": [[0.0], [0.1]]}),
+        ("malformed", {"positions": [[[1], [2], [3]], [[4], [5], [6]]]}),
+        ("malformed", {"positions": [["1", "2", "3"], ["4", "5", "6"]]}),
+        ("malformed", {"names": ["a", ["b"], "c"]}),
         ("too_long", {"positions": [[1, 2, 3]] * 1001, "times": list(range(1001))}),
     ],
 )

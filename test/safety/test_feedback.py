@@ -29,6 +29,7 @@ def test_messages_of_several_publishers_make_one_state(feedback):
         ("wrong_length", ["a", "b"], [0.1]),
         ("duplicate_joint", ["a", "a"], [0.1, 0.2]),
         ("joint_state_not_finite", ["a", "b"], [0.1, np.nan]),
+        ("joint_state_not_finite", ["a", "b"], [0.1, 1e200]),
     ],
 )
 def test_what_is_no_joint_state_is_refused(feedback, check, names, positions):

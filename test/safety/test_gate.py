@@ -1,5 +1,7 @@
 """The gate's promise for well-formed input on the shipped cell, judged by the oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cells import TABLETOP, Run, tabletop
@@ -507,3 +509,66 @@ def test_the_same_zones_again_and_again_do_not_let_the_arm_creep_in(oracle):
         run.ticks(10)
     assert run.gate.blocked_for > 2.0
     assert oracle.room(run.q) > -2e-4
+
+
+def test_the_same_cause_brakes_every_time(oracle):
+    run = Run().enable()
+    names = run.robot.names
+    for _ in range(3):
+        t = np.arange(60) * PERIOD
+        run.propose(t, swing(run, t) - run.rows[0] + run.q)
+        run.ticks(30)
+        assert run.outputs[-1].velocities.any()
+        for _ in range(40):
+            run.now += DT
+            run.gate.hear_joint_state(run.now, names, run.q)
+            run.gate.hear_joint_state(run.now, names[-1:], [np.nan])
+            run.outputs.append(run.gate.tick(run.now))
+            run.rows.append(run.outputs[-1].positions)
+            run.q = run.outputs[-1].positions
+        assert not run.outputs[-1].velocities.any()
+        assert run.outputs[-1].verdict.check == "joint_state_not_finite"
+        run.ticks(2)
+    assert not oracle.findings(run.stream)
+
+
+def test_what_lagged_may_be_enabled_again_once_it_is_measured():
+    run = Run().enable()
+    lag(run, 0.3, 80)
+    assert run.outputs[-1].verdict.check == "tracking_error"
+    run.gate.disable()
+    run.ticks(5)
+    run.gate.enable(run.now)
+    assert run.ticks(1).state is State.HOLDING
+
+
+def test_a_failure_inside_a_tick_follows_the_kept_stop_and_latches(oracle, monkeypatch):
+    run = Run().enable()
+    t = np.arange(60) * PERIOD
+    run.propose(t, swing(run, t))
+    run.ticks(70)
+    assert run.outputs[-1].velocities.any()
+
+    def fail(*_):
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(run.gate, "_next_setpoint", fail)
+    run.ticks(60)
+    assert run.gate.stop_check == "internal" and "on purpose" in run.gate.stop_reason
+    assert run.gate.state is State.STOPPED and not run.outputs[-1].velocities.any()
+    assert not oracle.findings(run.stream)
+
+
+@pytest.mark.parametrize("jerk", [30.0, 150.0])
+def test_with_a_jerk_limit_a_goal_is_reached_and_rested_at(jerk):
+    cell = tabletop()[0].safety_monitor
+    limits = replace(cell.limits, every_joint=replace(cell.limits.every_joint, jerk=jerk))
+    run = Run(limits=limits, rate=250.0, command_timeout=100.0).enable()
+    goal = run.q + np.array([0.3, -0.1, 0.1, -0.2, 0.4, 0.1])
+    for _ in range(1500):
+        run.gate.offer(run.now, "policy", None, run.robot.names, [0.0], [goal])
+        run.ticks(1)
+    assert np.abs(run.stream[-250:] - goal).max() < 1e-5, "and stays"
+    assert (run.stream - run.stream[0]).max() < 0.4 + 0.02, "not far past it either"
+    differences = np.diff(run.stream, n=3, axis=0, prepend=run.stream[:1].repeat(3, axis=0))
+    assert np.abs(differences).max() / run.dt**3 <= jerk * (1 + 1e-6) + 1e-6

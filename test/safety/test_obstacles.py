@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pinocchio as pin
@@ -175,8 +176,9 @@ def test_f58_growing_keeps_further_away_and_shrinks_again_with_the_next_word(wor
     assert not world.violated() and world.blocked(toward[None]) is None
 
 
+@pytest.mark.parametrize("kind", ["the same", "renamed", "flickering"])
 @pytest.mark.parametrize("shake", [0.0, 2e-5])
-def test_a_stream_of_obstacles_does_not_let_the_arm_creep_in(world, tip, shake):
+def test_a_stream_of_obstacles_does_not_let_the_arm_creep_in(world, tip, shake, kind):
     """Each word about an obstacle measures it anew; were that a new start, a push against it
     would gain the tolerance of a check each time."""
     rng = np.random.default_rng(0)
@@ -188,12 +190,15 @@ def test_a_stream_of_obstacles_does_not_let_the_arm_creep_in(world, tip, shake):
     push = np.zeros(6)
     push[1] = 2e-4
     least = INF
-    for _ in range(400):
-        world.set_obstacles([cup(at + rng.uniform(-shake, shake, 3))])
+    for k in range(400):
+        name = f"cup {k}" if kind == "renamed" else "cup"
+        if kind == "flickering":
+            world.set_obstacles([])
+        world.set_obstacles([replace(cup(at + rng.uniform(-shake, shake, 3)), id=name)])
         if world.blocked((q + push)[None]) is None:
             q = q + push
             world.move(q)
-        least = min(least, nearest_to(world, "cup", q))
+        least = min(least, nearest_to(world, name, q))
     assert least > min(start, world.margin) - world.slack - 2 * shake
     assert least < world.margin + 1e-3, "the push must reach the border to say anything"
 

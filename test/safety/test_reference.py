@@ -112,21 +112,56 @@ def test_with_a_jerk_limit_a_take_over_keeps_it():
     assert np.abs(np.diff(rows, n=3, axis=0)).max() / DT**3 < 40.0
 
 
-@pytest.mark.parametrize("period", [DT, 0.02, 1 / 30, 0.1])
-def test_a_stream_goes_on_between_set_points(period):
-    stream, line = Stream(DT), np.array([0.5, -0.2])
+def test_a_path_that_begins_later_and_in_motion_is_waited_for_at_its_first_row():
+    t = 1.0 + np.arange(80) / 30
+    moving = Command(0.0, t, np.outer(t - 1.0, [0.9, -0.9]))
+    rows = play(refer(moving, 0.0, [0.3, 0.3], [0.0, 0.0]), 2.5)
+    assert np.abs(rows[:100]).max() <= 0.3 + 1e-9, "never the other way"
+    assert np.abs(rows[100]).max() < 1e-6, "at the first row in time"
+    assert rows[100:, 0].min() >= -1e-9 and rows[100:, 1].max() <= 1e-9
+    assert np.abs(rows[-1] - [1.35, -1.35]).max() < 0.01, "and on the path soon after"
+
+
+def stream_of(period, path, until, jerk=np.inf):
+    """What a stream asks of an arm that follows it; one set-point each ``period``."""
+    limits = Limits(-WIDE, WIDE, np.full(2, 3.0), np.full(2, 20.0), np.full(2, jerk))
+    stream, rows, heard = Stream(DT, limits), [path(0.0), path(0.0)], 0
+    for k in range(round(until / DT)):
+        if k * DT >= heard * period - 1e-9:
+            stream.add(heard * period, path(heard * period))
+            q, v = rows[-1], (rows[-1] - rows[-2]) / DT
+            a = (rows[-1] - 2 * rows[-2] + rows[max(-3, -len(rows))]) / DT**2
+            stream.take(k * DT, q, v, a)
+            heard += 1
+        stream.advance(DT)
+        rows.append(stream.at())
+    return np.array(rows[2:])
+
+
+@pytest.mark.parametrize("jerk", [np.inf, 500.0])
+@pytest.mark.parametrize("period", [DT, 0.02, 1 / 30, 0.1, 0.25])
+def test_a_smooth_stream_of_any_rate_is_followed_a_period_late(period, jerk):
+    def path(t):
+        return np.array([0.5 * np.sin(1.5 * t), 0.3 * np.cos(1.5 * t)])
+
+    rows = stream_of(period, path, 8.0, jerk)
+    late = 0.0 if period == DT else period
+    t = np.arange(len(rows)) * DT
+    meant = np.array([path(max(0.0, x - late)) for x in t])
+    settled = t > 3 * period
+    assert np.abs(rows - meant)[settled].max() < 0.75 * (DT + 0.3 * period)
+    asked = np.abs(np.diff(rows[settled], n=2, axis=0)).max() / DT**2
+    assert asked < (1.1 if period == DT else 4.0) * 0.5 * 1.5**2
+
+
+def test_where_a_set_point_is_missing_a_stream_goes_on_but_not_for_ever():
+    stream, line = Stream(DT, LIMITS), np.array([0.5, -0.2])
     for k in range(20):
-        stream.add(k * period, line * k * period)
-    slower = stream.slower()
-    if period == DT:
-        assert slower is None
-        stream.advance(DT)
-        assert np.allclose(stream.at(), line * 19 * period), "at the set-point itself"
-        stream.advance(DT)
-        assert np.allclose(stream.at(), line * 20 * period), "and on, where one is missing"
-        stream.advance(5 * DT)
-        assert np.allclose(stream.at(), line * 21 * period) and stream.finished, "not for ever"
-    else:
-        assert np.allclose(slower.positions[0], line * 19 * period)
-        slope = (slower.positions[1] - slower.positions[0]) / slower.times[1]
-        assert np.allclose(slope, line)
+        stream.add(k * DT, line * k * DT)
+        stream.take(k * DT, line * (k - 1) * DT, line, 0 * line)
+    stream.advance(DT)
+    assert np.allclose(stream.at(), line * 19 * DT), "at the set-point itself"
+    stream.advance(DT)
+    assert np.allclose(stream.at(), line * 20 * DT)
+    stream.advance(5 * DT)
+    assert np.allclose(stream.at(), line * 21 * DT) and stream.finished
