@@ -9,7 +9,7 @@ import numpy as np
 
 MAX_POINTS = 1000
 MAX_NAMES = 256
-MAX_TIME = 1e6  # s
+MAX_TIME = 1e9  # s
 MIN_STEP = 0.5e-9  # s: stamps of messages count nanoseconds
 CONTENT = frozenset(
     {

@@ -47,11 +47,16 @@ class Feedback:
                 if n in self._names]  # fmt: skip
         if len({i for i, _, _ in ours}) != len(ours):
             raise Refused("duplicate_joint", "a joint is named twice")
-        bad = [n for _, n, p in ours if not abs(p) <= MAX_VALUE]
+        # A first value has nothing to be a glitch against.
+        bad = [
+            n
+            for i, n, p in ours
+            if not np.isfinite(p) or (abs(p) > MAX_VALUE and np.isnan(self.positions[i]))
+        ]
         self.not_finite = ", ".join(bad)
         glitches = []
         for i, name, position in ours:
-            if not abs(position) <= MAX_VALUE:
+            if name in bad:
                 continue
             far = abs(position - self.positions[i])
             # A first value compares as NaN: never an outlier.
@@ -61,6 +66,8 @@ class Feedback:
                     glitches.append(f"{name} by {far:.2f} rad")
                     continue
                 self.jumped = f"{name} jumped by {far:.2f} rad and stayed there"
+                if abs(position) > MAX_VALUE:
+                    continue
             self._outliers[i] = 0
             if not far <= _STILL:
                 self._moved_at = now
