@@ -1,7 +1,7 @@
 """Stops keep the deceleration they were given, end at rest, and end where promised."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -66,6 +66,7 @@ def test_the_stoppable_speed_lands_on_a_near_goal_in_one_tick():
     share=arrays(float, 4, elements=st.floats(-1.4, 1.4)),
     dt=periods,
 )
+@example(np.zeros(4), np.full(4, 23.0), np.ones(4), np.ones(4), 0.002)  # ends 8357 rad on
 def test_a_jerk_limited_stop_keeps_its_limits_and_ends_at_rest(v, decel, jerk, share, dt):
     q = np.array([0.1, -0.2, 0.3, 0.0])
     a = share * decel  # whatever the motion was about to do
@@ -74,9 +75,11 @@ def test_a_jerk_limited_stop_keeps_its_limits_and_ends_at_rest(v, decel, jerk, s
     assert np.allclose(q + jerk_limited_way(v, a, dt, decel, jerk), end, atol=1e-9)
     speed = velocities(q, v, rows, dt)
     force = np.vstack([a, np.diff(speed, axis=0) / dt, np.zeros(4)])
+    # Twice differenced, a set-point thousands of radians off has lost digits to rounding.
+    lost = 1e-6 + 8 * np.finfo(float).eps * np.abs(np.vstack([q, rows])).max() / dt**2
     assert np.abs(speed[-1]).max() < 1e-9
-    assert (np.abs(force) <= np.maximum(decel, np.abs(a)) * (1 + 1e-6) + 1e-6).all()
-    assert (np.abs(np.diff(force, axis=0)) <= jerk * dt * (1 + 1e-6) + 1e-6).all()
+    assert (np.abs(force) <= np.maximum(decel, np.abs(a)) * (1 + 1e-6) + lost).all()
+    assert (np.abs(np.diff(force, axis=0)) <= jerk * dt * (1 + 1e-6) + lost).all()
 
 
 @given(
