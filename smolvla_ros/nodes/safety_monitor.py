@@ -21,6 +21,7 @@ from smolvla_ros.ros import qos
 from smolvla_ros.ros.diagnostics import WARN, Diagnostics, Status
 from smolvla_ros.ros.graph import Findings, GraphWatch
 from smolvla_ros.ros.inputs import Inputs
+from smolvla_ros.ros.middleware import leave_shared_memory
 from smolvla_ros.ros.monitor_markers import all_markers
 from smolvla_ros.ros.monitor_status import figures, level_and_words, security
 from smolvla_ros.ros.output import Output as ArmOutput
@@ -269,6 +270,7 @@ def main() -> int:
     """Entry point of ``safety_monitor``."""
     # Callbacks and the tick share the interpreter: hand over quickly.
     sys.setswitchinterval(0.0005)
+    leave_shared_memory()
     return run(SafetyMonitor)
 
 

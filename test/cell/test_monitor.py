@@ -141,13 +141,19 @@ def test_f16_f18_what_nobody_can_read_is_refused_and_delays_no_tick(domain, tmp_
         none = serialize_message(JointTrajectory(joint_names=["a"])).rstrip(b"\0")
         head = none + bytes(-len(none) % 4)
         huge = head + (20_000).to_bytes(4, "little") + bytes(24 * 20_000)  # of empty points
-        for data in (huge, huge, b"\x00\x01\x00\x00" + b"\xff" * 40, b"\x00"):
+        # Half a megabyte at once may not fit the socket of a reader that asks for no repeats.
+        until = time.monotonic() + 5
+        while arm.counts("refused").get("too_long", 0) < 2:
+            assert time.monotonic() < until, arm.counts("refused")
+            made.publish(huge)
+            time.sleep(0.1)
+        for data in (b"\x00\x01\x00\x00" + b"\xff" * 40, b"\x00"):
             made.publish(data)
             time.sleep(0.1)
         made.publish(JointTrajectory(joint_names=["/shoulder_pan", "\u00e9", ""]))
         wait_until(lambda: arm.counts("refused").get("empty"), 3, "the last one is refused")
         refused = arm.counts("refused")
-        assert refused["too_long"] == 2 and refused["malformed"] >= 1, refused
+        assert refused["malformed"] >= 1, refused
         assert arm.words.startswith("holding")
         assert len(arm.rows) - start > 30, "set-points go on"
         # Reading the huge one as a message would have held the interpreter for 0.2 s.

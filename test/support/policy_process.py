@@ -9,11 +9,14 @@ from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.chunk import ActionChunk
 from smolvla_ros.ros import messages, qos
+from smolvla_ros.ros.middleware import leave_shared_memory
 
 PERIOD, SPEED, ROWS = 1 / 30, 0.1, 90  # s, rad/s: a chunk outlasts the cell's command_timeout
 
 
 def main() -> None:
+    # Made to be killed: as the monitor, it must not leave a lock in shared memory.
+    leave_shared_memory()
     rclpy.init()
     node = rclpy.create_node("policy")
     publisher = node.create_publisher(JointTrajectory, "policy/joint_trajectory", qos.STREAM_OUT)

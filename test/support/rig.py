@@ -69,6 +69,7 @@ class Rig(Watcher):
         super().__init__(self.robot.names, domain)
         self.q = np.array(self.robot.pose("ready"))
         self.arm_lives = True
+        self._parts: list[tuple[list[str], Any]] = []
         if not arm:
             return
         groups = [list(p) for p in parts] if parts is not None else [list(self.joints)]
@@ -163,6 +164,9 @@ class Rig(Watcher):
 
     def enabled(self) -> Rig:
         """Enable, and see the first set-point."""
+        # The monitor may know the arm before this end does: discovery takes up to 3 s more.
+        if not self._parts:
+            wait_until(lambda: self.recording.measured, 10, "the arm is heard here too")
         wait_until(lambda: self.text("against_enabling") == "", 10, "nothing against enabling")
         success, message = self.enable()
         assert success, message
