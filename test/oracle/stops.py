@@ -28,8 +28,9 @@ def _each(q, v, a, bounds, ratio, dt):
     return q[:, None] + (k - k * (k + 1) / (2 * n[:, None])) * v[:, None] * dt
 
 
-def _jerk_limited(q, v, a, most, jerk):
-    """Every joint along the fastest profile with a trapezium of acceleration, ``most`` high."""
+def _jerk_limited(q, v, a, most, jerk, dt):
+    """Every joint along the fastest profile with a trapezium of acceleration, ``most`` high,
+    its velocity sampled at each tick."""
     side = np.where(v + a * np.abs(a) / (2 * jerk) >= 0, 1.0, -1.0)
     v, a = v * side, a * side
     peak = np.sqrt(np.maximum(jerk * v + a * a / 2, 0.0))
@@ -40,15 +41,17 @@ def _jerk_limited(q, v, a, most, jerk):
     whole = sum(times).max(axis=1)
     t = (np.arange(1, SAMPLES + 1)[None, :] / SAMPLES * whole[:, None])[:, :, None]
     place = np.zeros((*t.shape[:2], v.shape[1]))
-    begun = np.zeros_like(v)
+    begun, gone = np.zeros_like(v), np.zeros_like(place)
     speed, force = v.copy(), a.copy()
     for span, push in zip(times, (-jerk, 0.0 * jerk, jerk), strict=True):
         into = np.clip(t - begun[:, None], 0.0, span[:, None])
         place += speed[:, None] * into + force[:, None] * into**2 / 2 + push * into**3 / 6
+        gone -= force[:, None] * into + push * into**2 / 2
         speed = speed + force * span + push * span**2 / 2
         force = force + push * span
         begun = begun + span
-    return q[:, None] + side[:, None] * place
+    # Set-points go on by the velocity that each tick ends with, not by the mean over it.
+    return q[:, None] + side[:, None] * (place - gone * dt / 2)
 
 
 def families(bounds, ratio: float, dt: float) -> list:
@@ -57,14 +60,14 @@ def families(bounds, ratio: float, dt: float) -> list:
         jerk = np.where(np.isfinite(bounds.jerk), bounds.jerk, 1e9)
 
         def alone(share):
-            return lambda q, v, a: _jerk_limited(q, v, a, share * bounds.acceleration, jerk)
+            return lambda q, v, a: _jerk_limited(q, v, a, share * bounds.acceleration, jerk, dt)
 
         def alike(share):
             def stop(q, v, a):
                 need = np.abs(v / bounds.acceleration)
                 part = need / np.maximum(need.max(axis=1, keepdims=True), 1e-12)
                 most = share * bounds.acceleration * np.maximum(part, 0.02)
-                return _jerk_limited(q, v, a, most, jerk)
+                return _jerk_limited(q, v, a, most, jerk, dt)
 
             return stop
 
