@@ -16,7 +16,7 @@ from smolvla_ros.schema import ConfigError, load, read_yaml
 _START_STATES = ("ready", "home")
 _INSTEAD = (
     "srdf", "acceleration", "velocity", "jerk", "limits", "zones", "package_dir", "rate", "margin",
-    "links_without_geometry",
+    "command_timeout", "links_without_geometry",
 )  # fmt: skip
 
 
@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     other.add_argument("--rate", type=float, help="Hz (default 250)")
     other.add_argument("--margin", type=float, help="m (default 0.01)")
+    other.add_argument(
+        "--command-timeout", type=float, metavar="S",
+        help="s after a command until the arm brakes (default 1); one long trajectory needs it",
+    )  # fmt: skip
     other.add_argument(
         "--links-without-geometry", metavar="A,B", help="links that may lack collision geometry"
     )
@@ -98,6 +102,7 @@ def document(arguments: argparse.Namespace) -> dict[str, Any]:
         "zones": read_zones(arguments.zones) if arguments.zones is not None else None,
         "rate": 250.0 if arguments.rate is None else arguments.rate,
         "margin": 0.01 if arguments.margin is None else arguments.margin,
+        "command_timeout": arguments.command_timeout,
         "tracking_error": 0.25,
         "tracking_error_hard": 0.6,
     }
@@ -115,7 +120,7 @@ def _given(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_zones(path: Path) -> dict[str, Any]:
-    """Zones of a YAML file: name → zone, also below a key ``zones``.
+    """Zones of a YAML file: name → zone, also below a key ``zones``; meshes lie beside it.
 
     Raises:
         ConfigError: no such file, no YAML, no mapping.
@@ -127,6 +132,9 @@ def read_zones(path: Path) -> dict[str, Any]:
         found = found["zones"] or {}
     if not isinstance(found, dict):
         raise ConfigError(f"{path}: write zone names with a zone's keys below each")
+    for zone in found.values():
+        if isinstance(zone, dict) and isinstance(zone.get("mesh"), str):
+            zone["mesh"] = str(path.parent.absolute() / Path(zone["mesh"]).expanduser())
     return found
 
 

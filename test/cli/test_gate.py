@@ -11,9 +11,11 @@ import sys
 
 import numpy as np
 import pytest
+from arms import write_mesh
 from cells import TABLETOP, tabletop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.spatial import ConvexHull
 
 from smolvla_ros.cell import load_gate
 from smolvla_ros.cli.main import main
@@ -327,6 +329,29 @@ def test_any_arm_by_its_urdf_with_zones_of_a_file(gate, tmp_path):
     assert barred[-1]["positions"][0] < free[-1]["positions"][0] - 0.1
     assert summary["checks"]["keep_out"] > 0
     assert summary["min_clearance_m"] >= 0.009
+
+
+def test_a_mesh_of_a_zones_file_lies_beside_it(gate, tmp_path):
+    corners = np.array([(x, y, z) for x in (0.1, 0.4) for y in (-0.13, -0.11) for z in (0, 0.4)])
+    write_mesh(tmp_path / "zones" / "wall.stl", corners, ConvexHull(corners).simplices)
+    zones = tmp_path / "zones" / "zones.yaml"
+    zones.write_text(json.dumps({"w": {"kind": "keep_out", "shape": "mesh", "mesh": "wall.stl"}}))
+    arguments = (*SO101, "--acceleration", "15", "--velocity", "1.5", "--zones", str(zones))
+    _, summary = gate(
+        [{"t": 0.3 * k, "command": chunk(speed=0.6)} for k in range(4)], cell=arguments
+    )
+    assert summary["checks"]["keep_out"] > 0
+
+
+def test_one_long_trajectory_runs_as_long_as_its_timeout_lets_it(gate):
+    arguments = (*SO101, "--acceleration", "15", "--velocity", "1.5")
+    ends = [[READY[0] + turn, *READY[1:]] for turn in (0.0, 0.1)]
+    points = [{"t": 3.0 * k, "positions": q} for k, q in enumerate(ends)]
+    lines = [{"t": 0, "command": {"names": NAMES, "points": points}}, {"t": 4}]
+    short, _ = gate(lines, cell=arguments)
+    whole, _ = gate(lines, cell=(*arguments, "--command-timeout", "5"))
+    assert short[-1]["positions"][0] < READY[0] + 0.05
+    assert whole[-1]["positions"][0] == pytest.approx(READY[0] + 0.1)
 
 
 @pytest.mark.parametrize(
