@@ -37,6 +37,10 @@ from smolvla_ros.schema import ConfigError, flatten, key, load, read_yaml, unfla
 
 T = TypeVar("T")
 
+TRANSPORTS = ("raw", "compressed")
+RELIABILITIES = ("best_effort", "reliable")
+CHUNKINGS = ("auto", "rtc", "blend")
+
 
 @dataclass(frozen=True, kw_only=True)
 class JointMapEntry:
@@ -218,9 +222,12 @@ class MonitorConfig:
 class CameraConfig:
     """One camera stream the policy sees."""
 
-    topic: str = key(doc="Image topic")
+    topic: str = key(doc="Image topic; CompressedImage where transport says so")
     feature: str = key(doc="the checkpoint's name for it, observation.images.…")
+    transport: str = key("raw", doc="what the topic carries", choices=TRANSPORTS)
+    reliability: str = key("best_effort", doc="of the subscription", choices=RELIABILITIES)
     max_age: float = key(0.2, doc="s; an older picture is no observation", above=0.0)
+    frozen_after: float = key(2.0, doc="s of the same bytes until they count as old", above=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,15 +237,25 @@ class VlaConfig:
     robot: RobotConfig = key(doc="urdf and srdf")
     checkpoint: str = key(doc="LeRobot folder relative to this file, or hub id owner/name")
     revision: str | None = key(None, doc="hub revision")
+    statistics: str | None = key(
+        None, doc="prefix of the statistics to use, where a checkpoint has several data sets'"
+    )
     device: str = key("cpu", doc="torch device")
     torch_threads: int = key(1, doc="CPU threads for torch", at_least=1)
     seed: int | None = key(None, doc="seed of the policy's noise; absent: none")
     chunk_rate: float = key(doc="Hz: rows of a chunk per second, the rate of the data", above=0.0)
     period: float = key(0.4, doc="s from one observation to the next", above=0.0)
+    chunking: str = key("auto", doc="how a chunk joins the one before", choices=CHUNKINGS)
+    execution_horizon: int = key(10, doc="rows over which it joins", at_least=1)
+    slowest_pace: float = key(
+        0.2, doc="of the data's speed: how slow motion may get to bridge inference", above=0.0,
+        at_most=1.0,
+    )  # fmt: skip
     joint_order: list[str] = key(doc="the joints of state and action, in the policy's order")
     joint_map: dict[str, JointMapEntry] = key(doc="joint name → unit, sign, offset")
     joint_states_max_age: float = key(0.1, doc="s; an older state is no observation", above=0.0)
     cameras: dict[str, CameraConfig] = key(doc="camera name → stream")
+    max_skew: float = key(0.2, doc="s between the streams of one observation", above=0.0)
     instruction: str = key("", doc="what to do until `instruction` says otherwise")
     autostart: bool = key(True, doc="configure and activate without being asked")
 
