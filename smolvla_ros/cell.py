@@ -168,6 +168,7 @@ class MonitorConfig:
     zones: dict[str, Zone] = key({}, doc="zone name → zone")
     sources: dict[str, SourceConfig] = key({}, doc="source name → source; absent: policy alone")
     output: OutputConfig = key(OutputConfig, doc="what leaves")
+    shadow: bool = key(False, doc="say what would be sent, on shadow/…; the arm gets nothing")
     obstacles: ObstaclesConfig | None = key(None, doc="a topic of moving obstacles")
     recording: RecordingConfig | None = key(None, doc="a file on every stop")
     watch: list[str] = key([], doc="further command topics of the arm that nobody may write")
@@ -212,6 +213,12 @@ class MonitorConfig:
                 problems.append(f"sources.{name}.topic: {source.topic!r} is the output's topic")
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def output_topic(self) -> str:
+        """Where set-points go: to the arm, or beside it in shadow mode."""
+        topic = self.output.topic_name
+        return f"shadow/{topic.lstrip('/')}" if self.shadow else topic
 
     def named_sources(self) -> dict[str, SourceConfig]:
         """The sources; without any, the policy's chunks."""

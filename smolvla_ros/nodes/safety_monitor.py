@@ -63,11 +63,15 @@ class SafetyMonitor(Node):
         self._ring = Ring(keep.seconds if keep else 0.0)
         self._recorder = Recorder(self._ring, Path(keep.directory)) if keep else None
         self._arm = ArmOutput(
-            self, config.output.type, config.output.topic_name, self._robot.names,
+            self, config.output.type, config.output_topic, self._robot.names,
             config.output.joints, self._dt, self._on_mismatch,
         )  # fmt: skip
         self._inputs = Inputs(self, self._gate, self._lock, config, self._robot, self._ring)
-        self._graph = GraphWatch(self, self._arm.publisher, config.watch, self._inputs.topics)
+        # What moves nothing may be sent beside whoever moves the arm.
+        watched = () if config.shadow else config.watch
+        self._graph = GraphWatch(
+            self, self._arm.publisher, watched, self._inputs.topics, config.shadow
+        )
         self._findings = Findings()
         self._markers = self.create_publisher(MarkerArray, "~/markers", qos.EVENT)
         self.create_service(Trigger, "~/stop", self._serve_stop)
@@ -232,6 +236,8 @@ class SafetyMonitor(Node):
         late, self._late_before = self._gate.late_ticks > self._late_before, self._gate.late_ticks
         alarms = [text for text in (self._mismatch, self._recording_problem()) if text]
         level, words = level_and_words(out, self._gate, self._findings, alarms, late)
+        if self._config.config.shadow:
+            words = f"shadow: {words}"
         if self._told != (stop := self._gate.stop_reason):
             self._told = stop
             if stop:
@@ -256,6 +262,7 @@ class SafetyMonitor(Node):
             "overruns": self._overruns,
             "scheduling": self._scheduling,
             "security": security(),
+            "shadow": config.shadow,
             "against_enabling": self._findings.against_enabling,
             "last_refusal": self._inputs.last_refusal,
         }

@@ -72,13 +72,20 @@ class GraphWatch:
         node: the monitor. output: its publisher to the arm.
         watched: further topics that move the arm, which nobody may write.
         inputs: resolved names of the command topics.
+        shadow: whether the output moves nothing: nobody need hear it.
     """
 
     def __init__(
-        self, node: Node, output: Publisher, watched: Iterable[str], inputs: Iterable[str]
+        self,
+        node: Node,
+        output: Publisher,
+        watched: Iterable[str],
+        inputs: Iterable[str],
+        shadow: bool = False,
     ):
         self._node = node
         self._output = output
+        self._shadow = shadow
         self._writers = dict.fromkeys(
             [output.topic_name, *(node.resolve_topic_name(t) for t in watched)]
         )
@@ -91,7 +98,7 @@ class GraphWatch:
             {topic: self._publishers(topic) for topic in self._writers},
             self._node.get_fully_qualified_name(),
             self._output.topic_name,
-            self._output.get_subscription_count(),
+            self._shadow or self._output.get_subscription_count(),
             {topic: self._publishers(topic) for topic in self._inputs},
         )
 

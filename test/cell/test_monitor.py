@@ -15,7 +15,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
-from rig import MONITOR, Rig, changed_cell, rig, wait_until
+from rig import MONITOR, PAN, PERIOD, Rig, changed_cell, rig, wait_until
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
@@ -160,6 +160,39 @@ def test_f16_f18_what_nobody_can_read_is_refused_and_delays_no_tick(domain, tmp_
         assert arm.value(MONITOR, "tick_period_s/max") < 0.1
         made.publish(arm.swing())
         wait_until(lambda: np.ptp(arm.rows[:, 0]) > 0.02, 5, "a good one is taken as ever")
+
+
+def test_in_shadow_mode_the_gate_says_what_it_would_do_and_the_arm_gets_nothing(domain, tmp_path):
+    cell = changed_cell(tmp_path, shadow=True)
+    with rig(domain, tmp_path, cell, up="shadow: disabled") as (_, arm):
+        would: list[JointTrajectory] = []
+        arm.node.create_subscription(
+            JointTrajectory, "shadow/arm/joint_trajectory", would.append, qos.EVENT
+        )
+        # Somebody else may move the arm meanwhile.
+        arm.node.create_publisher(JointTrajectory, "arm/joint_trajectory", qos.STREAM_OUT)
+        made = arm.publisher()
+        wait_until(lambda: arm.text("against_enabling") == "", 10, "nothing against enabling")
+        success, message = arm.enable()
+        assert success, message
+        wait_until(lambda: would, 5, "what would be sent")
+        start = np.array(would[0].points[0].positions)
+        t = np.arange(60) * PERIOD
+        made.publish(arm.chunk(start + np.outer(0.4 * t, PAN)))
+        wait_until(lambda: would[-1].points[0].positions[0] > start[0] + 0.5, 5, "it would move")
+        assert arm.words.startswith("shadow: ") and arm.text("tracking_error_rad") < "0.1"
+        made.publish(arm.chunk(start + np.outer(40.0 * t, PAN)))  # and would be held back
+        wait_until(lambda: arm.counts("checks").get("velocity"), 5, "and says why")
+        assert arm.text("shadow") == "True" and not arm.text("stop")
+        success, message = arm.enable(False)
+        assert success, message
+        wait_until(lambda: "disabled" in arm.words, 5, "disabled")
+        time.sleep(0.2)
+        assert arm.enable()[0], "from where the arm is again"
+        n = len(would)
+        wait_until(lambda: len(would) > n, 5, "what would be sent")
+        assert np.allclose(would[-1].points[0].positions, start, atol=1e-6)
+        assert not len(arm.rows), "nothing was sent to the arm"
 
 
 def test_f80_a_stop_that_cannot_be_read_stops(domain, tmp_path):
