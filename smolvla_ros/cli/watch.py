@@ -6,25 +6,19 @@ its own timing.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from smolvla_ros.cli.bystander import EVERY_ONE, Bystander
 from smolvla_ros.ros import messages, qos
-
-_EVERY_ONE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass
@@ -40,47 +34,27 @@ class Recording:
     chunks: list[tuple[float, float, np.ndarray, np.ndarray]] = field(default_factory=list)
 
 
-class Watcher:
-    """A ROS node of its own context and thread. A context manager.
+class Watcher(Bystander):
+    """Hears a cell's topics and speaks to its services.
 
     Args:
         joints: the arm's ``D`` joint names, the order of every row. domain: ROS domain.
     """
 
     def __init__(self, joints: tuple[str, ...], domain: int):
+        super().__init__("cell_watcher", domain)
         self.joints = joints
         self.recording = Recording()
         self.status: dict[str, Any] = {}
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain, args=[])
-        self.node = rclpy.create_node("cell_watcher", context=self._context)
         node = self.node
-        node.create_subscription(JointTrajectory, "arm/joint_trajectory", self._on_sent, _EVERY_ONE)
+        node.create_subscription(JointTrajectory, "arm/joint_trajectory", self._on_sent, EVERY_ONE)
         node.create_subscription(JointState, "joint_states", self._on_measured, qos.NEWEST_IN)
         node.create_subscription(
-            JointTrajectory, "policy/joint_trajectory", self._on_chunk, _EVERY_ONE
+            JointTrajectory, "policy/joint_trajectory", self._on_chunk, EVERY_ONE
         )
         node.create_subscription(DiagnosticArray, "diagnostics", self._on_status, qos.EVENT)
         self._instruction = node.create_publisher(String, "instruction", qos.EVENT)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="watcher", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Watcher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join(timeout=2.0)
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
-
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        self.start()
 
     def now(self) -> float:
         """Seconds of the ROS clock."""

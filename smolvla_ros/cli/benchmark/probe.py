@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from smolvla_ros.cli.bystander import EVERY_ONE, Bystander
 from smolvla_ros.ros import messages, qos
 
-_EVERY_ONE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
-
-class Probe:
-    """A ROS node of its own context and thread. A context manager.
-
-    It is the arm: what the monitor sends comes back as a joint state, at 100 Hz at most.
+class Probe(Bystander):
+    """It is the arm: what the monitor sends comes back as a joint state, at 100 Hz at most.
 
     Args:
         joints: the ``D`` joint names. start: ``[D]`` rad. domain: ROS domain.
@@ -43,37 +35,18 @@ class Probe:
         output: str,
         heard: Callable[[JointTrajectory, float], None],
     ):
+        super().__init__("gate_bench", domain)
         self.joints = joints
         self._q = np.array(start, dtype=float)
         self._heard = heard
         self._status: tuple[str, dict[str, str]] = ("", {})
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain, args=[])
-        node = self.node = rclpy.create_node("gate_bench", context=self._context)
+        node = self.node
         self._commands = node.create_publisher(JointTrajectory, source, qos.STREAM_OUT)
         self._states = node.create_publisher(JointState, "joint_states", qos.STREAM_OUT)
-        node.create_subscription(JointTrajectory, output, self._on_setpoint, _EVERY_ONE)
+        node.create_subscription(JointTrajectory, output, self._on_setpoint, EVERY_ONE)
         node.create_subscription(DiagnosticArray, "diagnostics", self._on_status, qos.EVENT)
         node.create_timer(0.01, self._publish_state)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(node)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name="probe", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Probe:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join(timeout=2.0)
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
-
-    def _spin(self) -> None:
-        while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+        self.start()
 
     def _on_setpoint(self, message: JointTrajectory) -> None:
         arrived = time.monotonic()
