@@ -1,8 +1,9 @@
-"""``smolvla-ros bench gate``: what the gate costs, and what it changes that it need not."""
+"""``smolvla-ros bench``: what the gate and the policy's runtime cost, beside the bare work."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,12 +22,20 @@ from smolvla_ros.cli.benchmark.subject import Subject
 from smolvla_ros.schema import ConfigError, load
 
 PARTS = ("decision", "tick", "legal", "latency", "load", "faults")
+POLICY_PARTS = ("shipped", "full", "image", "first_setpoint", "delays", "idle")
+
+Figures = dict[str, Any]
 
 
 def add(subparsers: Any) -> None:
     """The subcommand's arguments."""
     bench = subparsers.add_parser("bench", help="measure")
     what = bench.add_subparsers(required=True, metavar="WHAT")
+    _add_gate(what)
+    _add_policy(what)
+
+
+def _add_gate(what: Any) -> None:
     parser = what.add_parser(
         "gate",
         help="time of a decision, latency through DDS, legal motion altered",
@@ -35,39 +44,85 @@ def add(subparsers: Any) -> None:
     )
     arm.add_arguments(parser)
     parser.add_argument("--start", metavar="POSE", help="as of smolvla-ros gate")
-    parser.add_argument("--json", action="store_true", help="only the figures, on standard output")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too")
-    parser.add_argument(
-        "--only", action="append", choices=PARTS, metavar="PART",
-        help=f"only this; may be repeated: {', '.join(PARTS)}",
-    )  # fmt: skip
+    _add_common(parser, PARTS)
     parser.add_argument("--legal-steps", type=int, default=72_000, metavar="N")
     parser.add_argument(
         "--load-minutes", type=float, default=0.0, metavar="M",
         help="run the monitor so long beside a full-size policy (default: not)",
     )  # fmt: skip
     parser.add_argument("--faults", action="store_true", help="count faults survived, too")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_gate)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmark. Returns 0, or 1 if a part of it failed."""
+def _add_policy(what: Any) -> None:
+    parser = what.add_parser(
+        "policy",
+        help="inference, pictures, joining of chunks, latency through DDS, idle cost",
+        description="Measures the policy's runtime beside LeRobot's own, with the shipped "
+        "checkpoint and with random weights of full size (450 million, float32; 6 GB of memory).",
+    )
+    _add_common(parser, POLICY_PARTS)
+    parser.add_argument(
+        "--seconds", type=float, default=40.0, metavar="S",
+        help="of motion, for the latency to the first set-point",
+    )  # fmt: skip
+    parser.set_defaults(run=run_policy)
+
+
+def _add_common(parser: argparse.ArgumentParser, parts: tuple[str, ...]) -> None:
+    parser.add_argument("--json", action="store_true", help="only the figures, on standard output")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too")
+    parser.add_argument(
+        "--only", action="append", choices=parts, metavar="PART",
+        help=f"only this; may be repeated: {', '.join(parts)}",
+    )  # fmt: skip
+
+
+def run_gate(arguments: argparse.Namespace) -> int:
+    """Measure the gate. Returns 0, or 1 if a part of it failed."""
     if not arguments.legal_steps > 0 or not 0 <= arguments.load_minutes <= 24 * 60:
         raise ConfigError("--legal-steps, --load-minutes: write a number above 0")
     subject, words = make_subject(arguments)
-    figures: dict[str, Any] = {
+    figures: Figures = {
         "subject": words,
         "joints": subject.robot.dof,
         "zones": len(subject.config.zones),
         "rate_hz": subject.config.rate,
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
     }
+    return _measure(arguments, figures, _gate_parts(arguments, subject), _gate_sentences)
+
+
+def run_policy(arguments: argparse.Namespace) -> int:
+    """Measure the policy's runtime. Returns 0, or 1 if a part of it failed."""
+    if not 5 <= arguments.seconds <= 500:
+        raise ConfigError("--seconds: write a number from 5 to 500")
+    wanted = arguments.only or POLICY_PARTS
+    every = {
+        "shipped": _shipped,
+        "full": _full,
+        "image": _image,
+        "first_setpoint": lambda: _first_setpoint(arguments.seconds),
+        "delays": _delays,
+        "idle": _idle,
+    }
+    parts = {name: measure for name, measure in every.items() if name in wanted}
+    return _measure(arguments, {}, parts, _policy_sentences)
+
+
+def _measure(
+    arguments: argparse.Namespace,
+    figures: Figures,
+    parts: dict[str, Callable[[], Figures]],
+    sentences: Callable[[Figures], list[str]],
+) -> int:
+    figures["machine"] = {"cores": os.cpu_count(), "python": platform.python_version()}
     failed = False
-    for name, measure in _parts(arguments).items():
+    for name, measure in parts.items():
         began = time.monotonic()
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            figures |= measure(subject)
+            with contextlib.redirect_stdout(sys.stderr):  # LeRobot prints as it loads
+                figures |= measure()
         except ConfigError:
             raise
         except (RuntimeError, TimeoutError, OSError) as error:
@@ -79,7 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n")
-    print(text if arguments.json else _sentences(figures))
+    ends = [f"{k}: {v}" for k, v in figures.items() if k.endswith(("_skipped", "_failed"))]
+    print(text if arguments.json else "\n".join(sentences(figures) + ends))
     return 1 if failed else 0
 
 
@@ -108,31 +164,32 @@ def make_subject(arguments: argparse.Namespace) -> tuple[Subject, str]:
     return Subject(config, path, section, robot, start), words
 
 
-def _parts(arguments: argparse.Namespace) -> dict[str, Callable[[Subject], dict[str, Any]]]:
+def _gate_parts(
+    arguments: argparse.Namespace, subject: Subject
+) -> dict[str, Callable[[], Figures]]:
     wanted = arguments.only or [
         "decision", "tick", "legal", "latency",
         *(["load"] if arguments.load_minutes else []),
         *(["faults"] if arguments.faults else []),
     ]  # fmt: skip
     every = {
-        "decision": offline.decision,
-        "tick": offline.whole_tick,
-        "legal": lambda subject: offline.legal(subject, arguments.legal_steps),
-        "latency": _latency,
-        "load": lambda subject: _load(subject, arguments.load_minutes or 10.0),
+        "decision": lambda: offline.decision(subject),
+        "tick": lambda: offline.whole_tick(subject),
+        "legal": lambda: offline.legal(subject, arguments.legal_steps),
+        "latency": lambda: _latency(subject),
+        "load": lambda: _load(subject, arguments.load_minutes or 10.0),
         "faults": _faults,
     }
     return {name: measure for name, measure in every.items() if name in wanted}
 
 
-def _without_ros(name: str) -> dict[str, Any] | None:
-    if importlib.util.find_spec("rclpy") is None:
-        return {f"{name}_skipped": "rclpy is not installed: no DDS to go through"}
-    return None
+def _without(name: str, *needed: str) -> Figures | None:
+    missing = [module for module in needed if importlib.util.find_spec(module) is None]
+    return {f"{name}_skipped": f"{' and '.join(missing)}: not installed"} if missing else None
 
 
-def _latency(subject: Subject) -> dict[str, Any]:
-    skipped = _without_ros("latency")
+def _latency(subject: Subject) -> Figures:
+    skipped = _without("latency", "rclpy")
     if skipped:
         return skipped
     from smolvla_ros.cli.benchmark.latency import latency
@@ -145,18 +202,16 @@ def _latency(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _load(subject: Subject, minutes: float) -> dict[str, Any]:
-    skipped = _without_ros("load")
+def _load(subject: Subject, minutes: float) -> Figures:
+    skipped = _without("load", "rclpy", "lerobot")
     if skipped:
         return skipped
-    if importlib.util.find_spec("lerobot") is None:
-        return {"load_skipped": "lerobot is not installed: no policy to compute"}
     from smolvla_ros.cli.benchmark.load import load as load_test
 
     return {"load": load_test(subject, minutes)}
 
 
-def _faults(_subject: Subject) -> dict[str, Any]:
+def _faults() -> Figures:
     done = subprocess.run(
         [sys.executable, "-m", "smolvla_ros.cli.main", "faults", "--json"],
         capture_output=True,
@@ -170,7 +225,55 @@ def _faults(_subject: Subject) -> dict[str, Any]:
     return {"faults": {k: v for k, v in found.items() if k != "faults"}}
 
 
-def _sentences(figures: dict[str, Any]) -> str:
+def _shipped() -> Figures:
+    if skipped := _without("shipped", "lerobot"):
+        return skipped
+    from smolvla_ros.cli.benchmark import policy
+
+    return {"shipped": policy.shipped()}
+
+
+def _full() -> Figures:
+    if skipped := _without("full", "lerobot"):
+        return skipped
+    from smolvla_ros.cli.benchmark import policy
+
+    return {"full": policy.full()}
+
+
+def _image() -> Figures:
+    if skipped := _without("image", "cv_bridge", "torch"):
+        return skipped
+    from smolvla_ros.cli.benchmark.images import image_costs
+
+    return {"image": image_costs()}
+
+
+def _first_setpoint(seconds: float) -> Figures:
+    if skipped := _without("first_setpoint", "rclpy", "lerobot", "mujoco"):
+        return skipped
+    from smolvla_ros.cli.benchmark.first_setpoint import first_setpoint
+
+    return {"first_setpoint_s": first_setpoint(seconds)}
+
+
+def _delays() -> Figures:
+    if skipped := _without("delays", "lerobot"):
+        return skipped
+    from smolvla_ros.cli.benchmark.delays import delays
+
+    return {"delays": delays()}
+
+
+def _idle() -> Figures:
+    if skipped := _without("idle", "rclpy", "lerobot"):
+        return skipped
+    from smolvla_ros.cli.benchmark.idle import idle
+
+    return idle()
+
+
+def _gate_sentences(figures: Figures) -> list[str]:
     def times(name: str) -> str:
         found = figures[name]
         return f"p50 {found['p50']:.3f}, p99 {found['p99']:.3f}, max {found['max']:.3f} ms"
@@ -195,5 +298,35 @@ def _sentences(figures: dict[str, Any]) -> str:
         )
     if "faults" in figures:
         lines.append("faults: " + ", ".join(f"{k} {v}" for k, v in figures["faults"].items()))
-    lines += [f"{k}: {v}" for k, v in figures.items() if k.endswith(("_skipped", "_failed"))]
-    return "\n".join(lines)
+    return lines
+
+
+def _policy_sentences(figures: Figures) -> list[str]:
+    lines = []
+    for name, words in (("shipped", "the shipped policy"), ("full", "450 million weights")):
+        if name in figures:
+            found = figures[name]
+            lines.append(
+                f"a chunk of {words}: {found['ours_s']:.3f} s, LeRobot alone "
+                f"{found['stock_s']:.3f} s, ratio {found['ratio']:.3f}"
+            )
+    if "image" in figures:
+        found = figures["image"]
+        lines.append(
+            f"a picture to its tensor: {found['ours_ms']:.2f} ms, cv_bridge and LeRobot "
+            f"{found['stock_ms']:.2f} ms, ratio {found['ratio']:.2f}"
+        )
+    if "first_setpoint_s" in figures:
+        found = figures["first_setpoint_s"]
+        lines.append(
+            f"observation to the first set-point of its chunk: p50 {found['p50']:.3f}, "
+            f"p99 {found['p99']:.3f} s"
+        )
+    lines += [
+        f"inference takes {row['delay']:g} of a chunk, {row['mode']}: {row['starved']} ticks "
+        f"starved, seams up to {row['seam_dq']:.4f} rad, {row['seam_dv']:.3f} rad/s"
+        for row in figures.get("delays", [])
+    ]
+    if "idle_cpu" in figures:
+        lines.append(f"the paused policy node uses {100 * figures['idle_cpu']:.1f} % of a core")
+    return lines

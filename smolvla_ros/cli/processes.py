@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,6 +63,7 @@ class CellProcesses:
     Args:
         cell: the cell's YAML. names: which of ``NODES``. domain: ROS_DOMAIN_ID.
         logs: folder for one log file a node. arguments: further ``--ros-args`` words.
+        variables: environment variables of the nodes, over those of :func:`environment`.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class CellProcesses:
         domain: int,
         logs: Path,
         arguments: Iterable[str] = (),
+        variables: Mapping[str, str] | None = None,
     ):
         self._cell = cell
         self._names = tuple(names)
         self._domain = domain
         self._logs = logs
         self._arguments = tuple(arguments)
+        self._variables = dict(variables or {})
         self.processes: dict[str, subprocess.Popen[Any]] = {}
 
     def __enter__(self) -> CellProcesses:
@@ -98,7 +101,7 @@ class CellProcesses:
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
-                env=environment(self._domain),
+                env=environment(self._domain) | self._variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,126 @@
+"""A chunk through the package's engine and through LeRobot alone, turn by turn."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+
+from smolvla_ros.cell import load_cell, load_joint_map, load_robot
+from smolvla_ros.learn.make_checkpoint import FULL, INSTRUCTIONS, make_policy, make_vlm
+from smolvla_ros.policy.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from smolvla_ros.policy.engine import LeRobotEngine
+from smolvla_ros.policy.observation import Observation
+from smolvla_ros.robot import JointMap
+from smolvla_ros.share import share
+
+_CELL = ("config", "so101_tabletop.yaml")
+_FULL_IMAGE = (480, 640)
+
+
+def shipped(runs: int = 30) -> dict[str, Any]:
+    """The shipped checkpoint with pictures of its own size, as :func:`compare`."""
+    path = share(*_CELL)
+    config = load_cell(path).vla
+    checkpoint = load_checkpoint(find_checkpoint(config.checkpoint, path.parent), config.device)
+    with _threads(config.torch_threads):
+        return compare(checkpoint, _joint_map(), 1.0 / config.chunk_rate, runs)
+
+
+def full(runs: int = 6) -> dict[str, Any]:
+    """450 million random weights with two pictures of 640x480 on every core, as
+    :func:`compare`."""
+    with tempfile.TemporaryDirectory() as folder, _threads(os.cpu_count() or 1):
+        make_vlm(Path(folder), FULL)
+        policy, preprocess, postprocess = make_policy(Path(folder), seed=0, size=FULL)
+        for feature in policy.config.image_features:
+            policy.config.input_features[feature] = PolicyFeature(
+                type=FeatureType.VISUAL, shape=(3, *_FULL_IMAGE)
+            )
+        checkpoint = Checkpoint(Path(folder), policy.config, policy, preprocess, postprocess)
+        found = compare(checkpoint, _joint_map(), 1.0 / 30.0, runs)
+    return found | {"parameters": sum(p.numel() for p in policy.parameters())}
+
+
+def compare(checkpoint: Checkpoint, joint_map: JointMap, dt: float, runs: int) -> dict[str, Any]:
+    """The same observations and the same noise to :class:`LeRobotEngine` and to LeRobot alone:
+    its processors around its ``predict_action_chunk``, pictures as ``[H, W, 3]`` uint8 RGB.
+
+    Returns:
+        ours_s, stock_s: the fastest run each, in seconds: what else the machine does makes a
+        run slower and never faster. ratio: ours by stock. ours_p50_s, stock_p50_s, runs.
+
+    Raises:
+        RuntimeError: they gave different actions.
+    """
+    engine = LeRobotEngine(checkpoint, joint_map, dt)
+    ways: dict[str, Callable[[Observation], np.ndarray]] = {
+        "ours": lambda observation: engine.infer(observation).positions,
+        "stock": lambda observation: _stock(checkpoint, observation),
+    }
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    rng = np.random.default_rng(0)
+    for k in range(-1, runs):  # the first is a warm-up
+        observation = _observation(checkpoint, rng)
+        rows: dict[str, np.ndarray] = {}
+        for way in sorted(ways, reverse=bool(k % 2)):
+            torch.manual_seed(k + 1)
+            started = time.perf_counter()
+            rows[way] = ways[way](observation)
+            if k >= 0:
+                took[way].append(time.perf_counter() - started)
+        if not np.allclose(rows["ours"], joint_map.to_urdf(rows["stock"]), atol=1e-3):
+            raise RuntimeError("the engine and LeRobot alone gave different actions")
+    ours, stock = min(took["ours"]), min(took["stock"])
+    return {
+        "ours_s": round(ours, 5),
+        "stock_s": round(stock, 5),
+        "ratio": round(ours / stock, 4),
+        "ours_p50_s": round(float(np.median(took["ours"])), 5),
+        "stock_p50_s": round(float(np.median(took["stock"])), 5),
+        "runs": runs,
+    }
+
+
+def _stock(checkpoint: Checkpoint, observation: Observation) -> np.ndarray:
+    """What a script around LeRobot does: ``[N, D]`` in the policy's units."""
+    batch: dict[str, Any] = {
+        "observation.state": torch.from_numpy(observation.state).float(),
+        "task": observation.instruction,
+    }
+    for feature, picture in observation.images.items():
+        batch[feature] = torch.from_numpy(picture).permute(2, 0, 1).contiguous().float() / 255
+    with torch.no_grad():
+        actions = checkpoint.policy.predict_action_chunk(checkpoint.preprocess(batch))
+        return checkpoint.postprocess(actions).squeeze(0).cpu().numpy()
+
+
+def _observation(checkpoint: Checkpoint, rng: np.random.Generator) -> Observation:
+    shapes = {n: f.shape for n, f in checkpoint.config.image_features.items()}
+    images = {n: rng.integers(256, size=(s[1], s[2], 3), dtype=np.uint8) for n, s in shapes.items()}
+    state = rng.normal(0.0, 5.0, checkpoint.state_size)
+    return Observation(images, state, INSTRUCTIONS[0], {"bench": 0.0})
+
+
+def _joint_map() -> JointMap:
+    path = share(*_CELL)
+    config = load_cell(path).vla
+    return load_joint_map(config, load_robot(config.robot, path), path)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
