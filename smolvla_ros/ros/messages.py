@@ -8,17 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMsg
 from builtin_interfaces.msg import Time as TimeMsg
-from cv_bridge import CvBridge, CvBridgeError
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from smolvla_ros import pictures
 from smolvla_ros.chunk import ActionChunk
-
-_BRIDGE = CvBridge()
-
-ENCODINGS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1, "8UC3": 3}
-"""Image encodings that have one meaning as a colour picture (8UC3 is read as bgr8), with
-their bytes a pixel."""
 
 
 def seconds(stamp: TimeMsg | DurationMsg) -> float:
@@ -39,41 +33,30 @@ def duration_msg(t: float) -> DurationMsg:
 
 
 def image_to_rgb(message: Image) -> np.ndarray:
-    """``[H, W, 3]`` uint8 RGB.
+    """``[H, W, 3]`` uint8 RGB; it may lie in the message.
 
     Raises:
         ValueError: an encoding that is no colour picture, or data that does not fit it.
     """
-    if message.encoding not in ENCODINGS:
-        raise ValueError(
-            f"encoding {message.encoding!r} is no colour picture; supported: {', '.join(ENCODINGS)}"
-        )
-    row = message.width * ENCODINGS[message.encoding]
-    if len(message.data) != message.step * message.height or not message.step >= row > 0:
-        raise ValueError(
-            f"{len(message.data)} bytes for {message.height} rows of {message.step} bytes "
-            f"({message.width}x{message.height} {message.encoding})"
-        )
-    if message.step > row:  # cv_bridge reads padded rows as if nothing lay between them
-        rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-        message = Image(
-            height=message.height,
-            width=message.width,
-            encoding=message.encoding,
-            step=row,
-            data=rows[:, :row].tobytes(),
-        )
-    try:
-        if message.encoding == "8UC3":  # cv_bridge has no colour order for it; OpenCV's is BGR
-            return np.ascontiguousarray(_BRIDGE.imgmsg_to_cv2(message)[:, :, ::-1])
-        return _BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8")
-    except (CvBridgeError, ValueError, TypeError) as error:
-        raise ValueError(f"{message.encoding} picture cannot be read: {error}") from error
+    m = message
+    return pictures.decode(m.encoding, m.height, m.width, m.step, m.data)
+
+
+def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
+    """``[H, W, 3]`` uint8 RGB of a JPEG or PNG.
+
+    Raises:
+        ValueError: another format, depth, or a file that is cut short or corrupt.
+    """
+    return pictures.decode_compressed(message.format, message.data)
 
 
 def rgb_to_image(rgb: np.ndarray, frame_id: str, stamp: TimeMsg) -> Image:
     """``[H, W, 3]`` uint8 RGB → an rgb8 Image."""
-    message = _BRIDGE.cv2_to_imgmsg(rgb, encoding="rgb8")
+    height, width, _ = rgb.shape
+    # An array('B') is taken as it is; of anything else rclpy looks at every byte.
+    data = array("B", rgb.tobytes())
+    message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=data)
     message.header.frame_id = frame_id
     message.header.stamp = stamp
     return message

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image, JointState
+from PIL import Image as Picture
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from smolvla_ros.chunk import ActionChunk
+from smolvla_ros.pictures import CHANNELS
 from smolvla_ros.ros import messages
 from smolvla_ros.safety.command import read_command
 
@@ -34,7 +38,7 @@ def image(encoding: str, pixels: np.ndarray, padding: int = 0) -> Image:
 
 # Drivers align rows to 4, 16 or 64 bytes; the padding is no picture.
 @pytest.mark.parametrize("padding", [0, 1, 3, 49])
-@pytest.mark.parametrize("encoding", messages.ENCODINGS)
+@pytest.mark.parametrize("encoding", CHANNELS)
 def test_every_encoding_gives_the_same_colours(encoding, padding) -> None:
     pixels, expected = PIXELS[encoding]
     rgb = messages.image_to_rgb(image(encoding, pixels, padding))
@@ -52,7 +56,7 @@ def test_what_is_no_colour_picture_is_refused_by_its_encoding(encoding) -> None:
         messages.image_to_rgb(message)
 
 
-@pytest.mark.parametrize("encoding", messages.ENCODINGS)
+@pytest.mark.parametrize("encoding", CHANNELS)
 @pytest.mark.parametrize(
     "change",
     [
@@ -72,6 +76,16 @@ def test_data_that_does_not_fit_the_size_is_refused(encoding, change) -> None:
     change(message)
     with pytest.raises(ValueError, match=encoding):
         messages.image_to_rgb(message)
+
+
+def test_a_compressed_message_gives_the_picture_that_was_packed() -> None:
+    packed = io.BytesIO()
+    Picture.fromarray(RGB).save(packed, "PNG")
+    message = CompressedImage(format="bgr8; png compressed bgr8", data=packed.getvalue())
+    np.testing.assert_array_equal(messages.compressed_to_rgb(message), RGB)
+    message.data = packed.getvalue()[:-30]
+    with pytest.raises(ValueError, match=r"png compressed bgr8' picture of \d+ bytes cannot be"):
+        messages.compressed_to_rgb(message)
 
 
 def test_a_picture_goes_out_as_it_came_in() -> None:
