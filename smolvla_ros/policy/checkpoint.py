@@ -1,45 +1,42 @@
-"""A LeRobot checkpoint, loaded whole and checked before anything may move.
+"""A LeRobot checkpoint of any type, loaded whole and checked before anything may move.
 
-Weights come from safetensors only. What LeRobot would let pass in silence is refused
-here: weights that are missing, and statistics that the (un)normaliser does not find and
-therefore skips, which sends z-scores to the motors.
+What LeRobot would let pass in silence is refused here: weights that are missing, and
+statistics that the (un)normaliser does not find and therefore skips, which sends z-scores to
+the motors.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lerobot.configs import FeatureType, NormalizationMode, PreTrainedConfig
-from lerobot.policies.factory import get_policy_class, make_pre_post_processors
-from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
+from lerobot.processor import ProcessorStepRegistry
+from lerobot.utils.constants import ACTION
 
-_FILES = ("config.json", "model.safetensors", "policy_preprocessor.json",
-          "policy_postprocessor.json")  # fmt: skip
-_STATISTICS = {
-    NormalizationMode.MEAN_STD: ("mean", "std"),
-    NormalizationMode.MIN_MAX: ("min", "max"),
-    NormalizationMode.QUANTILES: ("q01", "q99"),
-    NormalizationMode.QUANTILE10: ("q10", "q90"),
-}
+from smolvla_ros.policy import files, normalisation
+from smolvla_ros.policy.files import CheckpointError
+from smolvla_ros.policy.strictness import first_lines, load_policy, only_safetensors
 
+__all__ = ["Checkpoint", "CheckpointError", "find_checkpoint", "load_checkpoint"]
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be trusted; one line a finding in ``problems``."""
-
-    def __init__(self, problems: list[str] | str):
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
+_DEVICE_STEP = "device_processor"
+_TOKENIZER = "tokenizer_name"
+# Settings of policies that bring a picture to their own size, keeping its shape.
+_RESIZING = ("resize_imgs_with_padding", "image_resolution")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A policy with its processors, ready to infer on ``device``.
+    """A policy with its processors, ready to infer on ``config.device``.
 
     Attributes:
         folder: where it was loaded from. config: LeRobot's.
@@ -55,14 +52,41 @@ class Checkpoint:
     postprocess: Any
 
     @property
+    def type(self) -> str:
+        """LeRobot's name of the kind of policy."""
+        return self.config.type
+
+    @cached_property
+    def hash(self) -> str:
+        """12 digits that weights, configuration, processors and statistics are known by."""
+        return files.digest(self.folder)
+
+    @property
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Feature name of each picture it wants → (height, width) it learned from."""
+        return {
+            name: (int(feature.shape[1]), int(feature.shape[2]))
+            for name, feature in self.config.image_features.items()
+            if not name.startswith(normalisation.EMPTY_CAMERA)
+        }
+
+    @property
     def images(self) -> list[str]:
         """Feature names of the pictures it wants."""
-        return list(self.config.image_features)
+        return list(self.image_sizes)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether it brings pictures of another size to its own by itself."""
+        return any(getattr(self.config, name, None) for name in _RESIZING) or any(
+            getattr(step, "resize_size", None) for step in self.preprocess.steps
+        )
 
     @property
     def state_size(self) -> int:
-        """Entries of the state vector."""
-        return int(self.config.robot_state_feature.shape[0])
+        """Entries of the state vector; 0 for a policy that is shown none."""
+        feature = self.config.robot_state_feature
+        return 0 if feature is None else int(feature.shape[0])
 
     @property
     def action_size(self) -> int:
@@ -71,8 +95,52 @@ class Checkpoint:
 
     @property
     def chunk_size(self) -> int:
-        """Actions in a chunk."""
-        return int(self.config.chunk_size)
+        """Rows of a chunk as ``predict_action_chunk`` returns it."""
+        # Of those with a horizon, n_action_steps rows of it are returned.
+        for name in ("chunk_size", "action_chunk_size", "n_action_steps"):
+            if hasattr(self.config, name):
+                return int(getattr(self.config, name))
+        return 1
+
+    @property
+    def observation_steps(self) -> int:
+        """Observations it is shown at once, at the data's rate: 1 for most."""
+        return int(self.config.n_obs_steps)
+
+    @property
+    def supports_rtc(self) -> bool:
+        """Whether it can be guided to the chunk before: real-time chunking."""
+        return bool(self.policy.supports_rtc())
+
+    @property
+    def tokenizers(self) -> list[str]:
+        """Tokenizers that its processors use: none where it takes no instruction."""
+        return [
+            str(name)
+            for step in self.preprocess.steps
+            if (name := getattr(step, _TOKENIZER, None)) is not None
+        ]
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the policy."""
+        return sum(p.numel() for p in self.policy.parameters())
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(p.numel() * p.element_size() for p in self.policy.parameters())
+
+    def statistics(self, feature: str) -> dict[str, np.ndarray]:
+        """``mean``, ``std``, ``min`` … of ``action`` or ``observation.state``, ``[D]`` each, in
+        the units of the data; empty where it has none."""
+        pipeline = self.postprocess if feature == ACTION else self.preprocess
+        return normalisation.of(pipeline, feature)
+
+    @property
+    def absolute(self) -> bool:
+        """Whether its statistics of actions are those of positions, not of differences."""
+        return not any("relative" in type(s).__name__.lower() for s in self.preprocess.steps)
 
 
 def find_checkpoint(reference: str, base: Path, revision: str | None = None) -> Path:
@@ -88,12 +156,9 @@ def find_checkpoint(reference: str, base: Path, revision: str | None = None) -> 
             raise CheckpointError(f"{reference!r} is no folder ({folder}); write the path of a "
                                   "LeRobot checkpoint or a hub id owner/name")  # fmt: skip
         folder = _download(reference, revision, folder)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder}: lacks {', '.join(missing)}; save policy and processors together with "
-            "LeRobot's save_pretrained"
-        )
+    lacks = files.missing(folder)
+    if lacks:
+        raise CheckpointError([f"{folder}: {problem}" for problem in lacks])
     return folder
 
 
@@ -116,102 +181,153 @@ def _download(repository: str, revision: str | None, tried: Path) -> Path:
         ) from error
 
 
-def load_checkpoint(folder: Path, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(folder: Path, device: str = "cpu", statistics: str | None = None) -> Checkpoint:
     """Load policy, pre- and post-processor.
 
+    Args:
+        device: torch's name of it. statistics: which of several data sets' to use: what stands
+            before ``.action`` in their names.
+
     Raises:
-        CheckpointError: a policy type that is not SmolVLA, weights that do not fit, or
-            statistics that would be skipped.
+        CheckpointError: files that are missing or would run code, a type that LeRobot has
+            not, weights that do not fit, or statistics that would be skipped.
     """
+    folder = Path(folder)
+    try:
+        return _load(folder, device, statistics)
+    except CheckpointError as error:
+        raise CheckpointError([f"{folder}: {p}" for p in error.problems]) from error
+
+
+def _load(folder: Path, device: str, prefix: str | None) -> Checkpoint:
+    lacks = files.missing(folder)
+    if lacks:
+        raise CheckpointError(lacks)
+    steps = {pipeline: files.read_steps(folder, pipeline) for pipeline in files.PIPELINES}
+    config = _read_config(folder)
+    config.device = device
+    overrides = {p: _overrides(folder, steps[p], device) for p in steps}
+    if prefix:
+        _select(folder, steps, prefix, overrides)
+    _resolve_names(config, folder)
+    try:
+        with only_safetensors():
+            _registered(config, steps)
+            policy = load_policy(config, folder)
+            preprocess, postprocess = make_pre_post_processors(
+                config,
+                pretrained_path=str(folder),
+                preprocessor_overrides=overrides["pre"],
+                postprocessor_overrides=overrides["post"],
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:  # LeRobot and what it builds on raise many unrelated types
+        problems = _tokenizer_problems(steps["pre"], overrides["pre"])
+        raise CheckpointError(problems or first_lines(error)) from error
+    found = normalisation.problems(config, preprocess, postprocess)
+    if found:
+        raise CheckpointError(found)
+    return Checkpoint(folder, config, policy, preprocess, postprocess)
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
     try:
         config = PreTrainedConfig.from_pretrained(str(folder))
-    except Exception as error:
-        raise CheckpointError(f"{folder}/config.json: {_first_line(error)}") from error
-    if config.type != "smolvla":
-        raise CheckpointError(
-            f"{folder}/config.json: policy type {config.type!r}; this release runs 'smolvla'"
-        )
-    config.device = device
-    overrides: dict[str, Any] = {"device_processor": {"device": device}}
-    post_overrides: dict[str, Any] = {}
-    # A checkpoint that brings its own small VLM names it relative to itself.
-    own_vlm = folder / config.vlm_model_name
-    if own_vlm.is_dir():
-        config.vlm_model_name = str(own_vlm)
-        overrides["tokenizer_processor"] = {"tokenizer_name": str(own_vlm)}
-    try:
-        policy = get_policy_class(config.type).from_pretrained(
-            str(folder), config=config, strict=True
-        )
-        preprocess, postprocess = make_pre_post_processors(
-            config,
-            pretrained_path=str(folder),
-            preprocessor_overrides=overrides,
-            postprocessor_overrides=post_overrides,
-        )
-    except Exception as error:
-        raise CheckpointError(f"{folder}: {_first_line(error)}") from error
-    checkpoint = Checkpoint(folder, config, policy, preprocess, postprocess)
-    problems = _skipped_statistics(checkpoint)
-    if problems:
-        raise CheckpointError([f"{folder}: {p}" for p in problems])
-    return checkpoint
+    except Exception as error:  # draccus, json and LeRobot raise many unrelated types
+        raise CheckpointError(f"{files.CONFIG}: {first_lines(error)}") from error
+    if config.use_peft:
+        raise CheckpointError("is an adapter (use_peft): merge it into its base and save that")
+    if config.action_feature is None:
+        raise CheckpointError(f"{files.CONFIG}: has no output feature {ACTION!r}")
+    return config
 
 
-def check_features(checkpoint: Checkpoint, cameras: Mapping[str, str], joints: int) -> list[str]:
-    """Findings where a cell does not fit a checkpoint.
-
-    Args:
-        cameras: camera name → feature name it feeds. joints: entries of state and action.
-    """
-    known = checkpoint.images
-    problems = [
-        f"cameras.{name}.feature: the checkpoint knows no {feature!r}; it knows: {', '.join(known)}"
-        for name, feature in cameras.items()
-        if feature not in known
-    ]
-    problems += [
-        f"cameras: no camera feeds the checkpoint's {feature!r}; add one with that feature"
-        for feature in known
-        if feature not in cameras.values()
-    ]
-    features = list(cameras.values())
-    problems += [
-        f"cameras: {feature!r} is fed by several cameras; one feature, one camera"
-        for feature in sorted({f for f in features if features.count(f) > 1})
-    ]
-    for what, size in (("state", checkpoint.state_size), ("action", checkpoint.action_size)):
-        if size != joints:
-            problems.append(
-                f"joint_order: has {joints} joints; the checkpoint's {what} has {size} entries"
-            )
-    return problems
-
-
-def _skipped_statistics(checkpoint: Checkpoint) -> list[str]:
-    """Statistics that are needed and not there: LeRobot would pass the values through."""
-    mapping = checkpoint.config.normalization_mapping
-    problems = []
-    for pipeline, key, kind in (
-        (checkpoint.preprocess, OBS_STATE, "STATE"),
-        (checkpoint.postprocess, ACTION, "ACTION"),
-    ):
-        wanted = _STATISTICS.get(mapping.get(kind, NormalizationMode.IDENTITY))
-        if wanted is None:
+def _overrides(folder: Path, steps: list[dict[str, Any]], device: str) -> dict[str, dict[str, Any]]:
+    """What a processor is told other than its file says: the device, and where a tokenizer lies
+    that the checkpoint brings and names relative to itself."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        name, config = step["registry_name"], step["config"]
+        if name == _DEVICE_STEP and "device" in config:
+            found[name] = {"device": device}
             continue
-        found: dict[str, Any] = {}
-        for step in pipeline.steps:
-            # A step whose own norm_map says otherwise does not use its statistics.
-            if getattr(step, "norm_map", {}).get(FeatureType[kind]) == mapping[kind]:
-                found.update(step.stats or {})
-        if not all(name in found.get(key, {}) for name in wanted):
+        own = {
+            key: str(folder / value)
+            for key, value in config.items()
+            if key.endswith("_name") and _brought(folder, value)
+        }
+        if own:
+            found[name] = own
+    return found
+
+
+def _select(folder: Path, steps: Any, prefix: str, overrides: dict[str, dict[str, Any]]) -> None:
+    names: list[str] = []
+    for pipeline, those in steps.items():
+        chosen = normalisation.select(folder, those, prefix)
+        for step in those:
+            if step["registry_name"] in chosen:
+                names += normalisation.names(folder, step)
+        for step_name, changes in chosen.items():
+            overrides[pipeline][step_name] = overrides[pipeline].get(step_name, {}) | changes
+    known = normalisation.prefixes(names)
+    if prefix not in known:
+        raise CheckpointError(
+            f"has no statistics of a data set {prefix!r}; it has those of: "
+            f"{', '.join(known) or 'none by name'}"
+        )
+
+
+def _resolve_names(config: PreTrainedConfig, folder: Path) -> None:
+    """Models that the checkpoint brings are named relative to it."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name.endswith("_name") and _brought(folder, value):
+            setattr(config, field.name, str(folder / value))
+
+
+def _brought(folder: Path, value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".") and (folder / value).is_dir()
+
+
+def _registered(config: PreTrainedConfig, steps: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse steps that neither LeRobot nor the policy's own processor module registers."""
+    module = type(config).__module__.replace("configuration_", "processor_")
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+    known = ProcessorStepRegistry.list()
+    problems = [
+        f"{files.PIPELINES[pipeline]}: step {step['registry_name']!r} is registered by neither "
+        f"LeRobot nor its policy {config.type!r}"
+        for pipeline, those in steps.items()
+        for step in those
+        if step["registry_name"] not in known
+    ]
+    if problems:
+        raise CheckpointError(problems)
+
+
+def _tokenizer_problems(
+    steps: list[dict[str, Any]], overrides: dict[str, dict[str, Any]]
+) -> list[str]:
+    """Tokenizers that cannot be had, where something could not be loaded."""
+    problems = []
+    for step in steps:
+        name = (step["config"] | overrides.get(step["registry_name"], {})).get(_TOKENIZER)
+        if name is None:
+            continue
+        from transformers import AutoTokenizer
+
+        try:
+            AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:  # the hub client raises many unrelated types
             problems.append(
-                f"no statistics {' and '.join(wanted)} under {key!r}: LeRobot would skip the "
-                f"(un)normaliser and send raw model output; found: {', '.join(found) or 'none'}"
+                f"tokenizer {name!r}: neither in this folder nor to be had from the hub "
+                f"({first_lines(error)}); put it beside the weights and name it in "
+                f"{files.PIPELINES['pre']}"
             )
     return problems
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3]) or repr(error)
