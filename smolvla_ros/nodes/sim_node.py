@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -19,6 +20,7 @@ from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.safety.command import Refused, read_command
 from smolvla_ros.schema import ConfigError
+from smolvla_ros.sim.grain import add_grain
 from smolvla_ros.sim.scene import load_scene
 
 
@@ -127,6 +129,7 @@ class SimNode(Node):
             cameras = self._make_cameras(self._world)
         except Exception as error:
             raise _cannot_draw(error) from error
+        grain = np.random.default_rng(self._config.seed)
         period = 1.0 / self._config.camera_rate
         due = time.monotonic()
         while not self._closing.is_set():
@@ -136,6 +139,7 @@ class SimNode(Node):
             for name, publisher in self._image_pubs.items():
                 frame_id = f"{name}_optical_frame"
                 picture = cameras.render(name)
+                add_grain(picture, grain)
                 publisher.publish(messages.rgb_to_image(picture, frame_id, stamp))
                 info = self._infos[name]
                 info.header.stamp = stamp

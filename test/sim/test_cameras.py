@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from smolvla_ros.sim.grain import add_grain
 from smolvla_ros.sim.scene import CameraPose
 from smolvla_ros.sim.world import intrinsics
 
@@ -92,3 +93,17 @@ def test_intrinsics_of_a_right_angle() -> None:
         position=[0.0, 0.0, 0.0], look_at=[1.0, 0.0, 0.0], fovy=math.pi / 2, width=640, height=480
     )
     np.testing.assert_allclose(intrinsics(pose), [[240, 0, 320], [0, 240, 240], [0, 0, 1]])
+
+
+def test_grain_makes_pictures_of_a_standing_world_differ_and_nobody_sees_it(
+    world, robot, cameras
+) -> None:
+    world.reset(0, robot.pose("rest"))
+    cameras.see(world)
+    rng = np.random.default_rng(0)
+    first, second = cameras.render("front"), cameras.render("front")
+    np.testing.assert_array_equal(first, second)
+    add_grain(first, rng)
+    add_grain(second, rng)
+    assert not np.array_equal(first, second)
+    assert np.abs(first.astype(int) - second.astype(int)).max() == 1
