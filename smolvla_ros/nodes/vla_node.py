@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -15,7 +14,8 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.cell import load_joint_map, load_robot
-from smolvla_ros.policy.observation import INSTRUCTION, STATE, Streams
+from smolvla_ros.policy.observation import INSTRUCTION, Streams
+from smolvla_ros.policy.streams import STATE, Camera, Joints
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from smolvla_ros.ros.parameters import declare
@@ -66,19 +66,32 @@ class VlaNode(LifecycleNode):
                 self.get_logger().error(line)
             return TransitionCallbackReturn.FAILURE
         c = self._config
-        images = {
-            name: (camera.feature, camera.max_age, messages.image_to_rgb)
+        cameras = {
+            name: Camera(
+                feature=camera.feature,
+                decode=messages.image_to_rgb,
+                max_age=camera.max_age,
+                frozen_after=camera.frozen_after,
+            )
             for name, camera in c.cameras.items()
         }
-        self._streams = Streams(images, (c.joint_states_max_age, self._decode_state), c.instruction)
+        joints = Joints(
+            names=self._joint_map.names,
+            max_age=c.joint_states_max_age,
+            convert=self._joint_map.to_policy,
+        )
+        self._streams = Streams(cameras, joints, c.instruction, max_skew=c.max_skew)
         self._publisher = self.create_lifecycle_publisher(
             JointTrajectory, "policy/joint_trajectory", qos.STREAM_OUT
         )
         self._subscribed = [
-            self.create_subscription(JointState, STATE, partial(self._on, STATE), qos.NEWEST_IN),
+            # Not the newest alone: parts of the arm may be published by several nodes.
+            self.create_subscription(JointState, STATE, self._on_joints, qos.SENSOR_DATA),
             self.create_subscription(String, INSTRUCTION, self._on_instruction, qos.EVENT),
         ] + [
-            self.create_subscription(Image, camera.topic, partial(self._on, name), qos.SENSOR_DATA)
+            self.create_subscription(
+                Image, camera.topic, partial(self._on_picture, name), qos.SENSOR_DATA
+            )
             for name, camera in c.cameras.items()
         ]
         self._closing.clear()
@@ -125,55 +138,39 @@ class VlaNode(LifecycleNode):
         try:
             import torch
 
-            from smolvla_ros.policy.checkpoint import (
-                CheckpointError,
-                check_features,
-                find_checkpoint,
-                load_checkpoint,
-            )
+            from smolvla_ros.policy.check import load_checked
             from smolvla_ros.policy.engine import LeRobotEngine
         except ImportError as error:
             raise ConfigError(
                 f"the policy needs torch and lerobot ({error}); pip install 'smolvla_ros[policy]'"
             ) from error
         c = self._config
-        where = f"{self._path or 'parameters'}: vla"
         torch.set_num_threads(c.torch_threads)
         if c.seed is not None:
             torch.manual_seed(c.seed)
-        base = self._path.parent if self._path else Path.cwd()
-        try:
-            folder = find_checkpoint(c.checkpoint, base, c.revision)
-            checkpoint = load_checkpoint(folder, c.device)
-        except CheckpointError as error:
-            raise ConfigError([f"{where}.checkpoint: {p}" for p in error.problems]) from error
-        features = {name: camera.feature for name, camera in c.cameras.items()}
-        problems = check_features(checkpoint, features, len(c.joint_order))
-        if problems:
-            raise ConfigError([f"{where}.{p}" for p in problems])
+        checkpoint, findings = load_checked(c, self._robot, self._path)
+        for finding in findings:
+            if finding.level == "warning":
+                self.get_logger().warning(str(finding))
         engine = LeRobotEngine(checkpoint, self._joint_map, 1.0 / c.chunk_rate)
         took = engine.warm_up(np.zeros(len(c.joint_order)))
         self.get_logger().info(
-            f"checkpoint {folder}: {checkpoint.chunk_size} actions a chunk, first inference "
-            f"{took:.2f} s"
+            f"checkpoint {checkpoint.folder}: {checkpoint.chunk_size} actions a chunk, first "
+            f"inference {took:.2f} s"
         )
         self._engine = engine
 
     # -- mailboxes ----------------------------------------------------------------------
 
-    def _on(self, stream: str, message: Image | JointState) -> None:
-        self._streams.put(stream, messages.seconds(message.header.stamp), message)
+    def _on_picture(self, camera: str, message: Image) -> None:
+        self._streams.put(camera, messages.seconds(message.header.stamp), message)
+
+    def _on_joints(self, message: JointState) -> None:
+        stamp = messages.seconds(message.header.stamp)
+        self._streams.put_joints(stamp, message.name, message.position)
 
     def _on_instruction(self, message: String) -> None:
         self._streams.set_instruction(message.data)
-
-    def _decode_state(self, message: JointState) -> np.ndarray:
-        found = messages.joint_positions(message, self._joint_map.names)
-        if found is None:
-            raise ValueError(
-                f"not one finite position for each of {', '.join(self._joint_map.names)}"
-            )
-        return self._joint_map.to_policy(found)
 
     # -- worker -------------------------------------------------------------------------
 
@@ -233,8 +230,8 @@ class VlaNode(LifecycleNode):
         values |= {f"latency_s/{k}": v for k, v in self._latencies.summary().items()}
         if self._streams is not None:
             values["instruction"] = self._streams.instruction
-            ages = self._streams.ages(self._now())
-            values |= {f"age_s/{name}": age for name, age in ages.items()}
+            for name, found in self._streams.status(self._now()).items():
+                values |= {f"age_s/{name}": found["age_s"], f"rate_hz/{name}": found["rate_hz"]}
         return values
 
 
