@@ -69,8 +69,8 @@ def join(
 ) -> np.ndarray:
     """``[N, D]`` the rows of ``answer``, taking over from ``old`` while that is in motion.
 
-    Rows before ``first`` are those of ``old``: they pass before the new chunk arrives. Over
-    the next ``fade`` rows one goes over into the other along a smoothstep (3 u² - 2 u³): each
+    Rows to ``first`` are those of ``old``: the new chunk arrives before that one. Over the
+    next ``fade`` rows one goes over into the other along a smoothstep (3 u² - 2 u³): each
     row lies between the two, and the seam adds at most 1.5 times their distance over the
     fade's duration in speed. An ``old`` that ends within the fade runs on meanwhile.
 
@@ -97,7 +97,7 @@ def start_from(rest: np.ndarray, answer: np.ndarray, first: int, fade: int) -> n
 
 
 def _share_of_the_old(count: int, first: int, fade: int) -> np.ndarray:
-    u = np.clip((np.arange(count) - first + 1.0) / (fade + 1.0), 0.0, 1.0)
+    u = np.clip((np.arange(count) - first) / fade, 0.0, 1.0)
     return (1.0 - u * u * (3.0 - 2.0 * u))[:, None]
 
 

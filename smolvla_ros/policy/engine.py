@@ -92,14 +92,14 @@ class LeRobotEngine(Engine):
         # Guidance works on actions as the policy samples them; with Aloha's own encoding
         # those are not what comes out.
         self.guided = (
-            rtc and policy.supports_rtc() and not getattr(config, "adapt_to_pi_aloha", False)
+            rtc and checkpoint.supports_rtc and not getattr(config, "adapt_to_pi_aloha", False)
         )
         config.rtc_config = (
             replace(getattr(config, "rtc_config", None) or RTCConfig(), enabled=True)
             if self.guided
             else None
         )
-        if policy.supports_rtc():
+        if checkpoint.supports_rtc:
             policy.init_rtc_processor()
         # Guidance runs under enable_grad: without this it would record all of the model.
         policy.requires_grad_(False)
@@ -128,9 +128,9 @@ class LeRobotEngine(Engine):
         Returns:
             Seconds of one inference from now on.
         """
-        features = self._checkpoint.config.image_features
-        grey = {n: np.full((*f.shape[1:], 3), 127, np.uint8) for n, f in features.items()}
-        steps = self._steps
+        sizes = self._checkpoint.image_sizes
+        grey = {n: np.full((*size, 3), 127, np.uint8) for n, size in sizes.items()}
+        steps = self._checkpoint.observation_steps
         if steps > 1:
             grey = {n: np.repeat(p[None], steps, axis=0) for n, p in grey.items()}
             state = np.repeat(state[None], steps, axis=0)
@@ -146,10 +146,6 @@ class LeRobotEngine(Engine):
         began = time.monotonic()
         self.infer(observation, guide)
         return time.monotonic() - began
-
-    @property
-    def _steps(self) -> int:
-        return int(getattr(self._checkpoint.config, "n_obs_steps", 1) or 1)
 
     def _predict(self, observation: Observation, guide: Guide | None) -> torch.Tensor:
         """``[1, N, D]`` actions in the model's own units."""
@@ -182,7 +178,7 @@ class LeRobotEngine(Engine):
         """What the policy's predict_action_chunk takes, where it keeps observations in queues
         of its own with those filled."""
         policy, config = self._checkpoint.policy, self._checkpoint.config
-        steps = self._steps
+        steps = self._checkpoint.observation_steps
         state = np.asarray(observation.state, dtype=np.float32)
         raw: dict[str, object] = {"task": observation.instruction}
         if state.size:

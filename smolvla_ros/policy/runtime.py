@@ -108,6 +108,18 @@ class Runtime:
             text += ", and standstill between chunks"
         return text
 
+    @property
+    def plan(self) -> ActionChunk | None:
+        """What was published last, or is to be; None once it is forgotten."""
+        with self._lock:
+            return self._plan
+
+    @property
+    def answers(self) -> str:
+        """The instruction that ``plan`` answers; empty for none."""
+        with self._lock:
+            return self._plan_for
+
     def due(self, now: float) -> float:
         """Seconds until the next observation should be taken, 0 for at once."""
         with self._lock:
