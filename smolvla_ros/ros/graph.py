@@ -103,8 +103,9 @@ class GraphWatch:
         )
 
     def _publishers(self, topic: str) -> list[str]:
-        return [_full_name(i) for i in self._node.get_publishers_info_by_topic(topic)]
+        return [full_name(i) for i in self._node.get_publishers_info_by_topic(topic)]
 
 
-def _full_name(info: TopicEndpointInfo) -> str:
+def full_name(info: TopicEndpointInfo) -> str:
+    """The node behind an endpoint, with its namespace."""
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
