@@ -204,7 +204,11 @@ class LeRobotEngine(Engine):
             now = {k: v[step : step + 1] for k, v in tensors.items()}
             policy._queues = populate_queues(policy._queues, now, exclude_keys=[ACTION])
         last = slice(steps - 1, steps)
-        return {k: v[last] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        return {
+            k: v[last] if isinstance(v, torch.Tensor) else v
+            for k, v in batch.items()
+            if k != ACTION  # the processors put an empty one in
+        }
 
     def _inverse_of_the_unnormalizer(self) -> NormalizerProcessorStep | None:
         for step in self._checkpoint.postprocess.steps:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.checkpoints import FRONT, make
 
 from smolvla_ros.cell import load_cell, load_joint_map, load_robot
 from smolvla_ros.policy import Observation
 from smolvla_ros.policy.checkpoint import load_checkpoint
-from smolvla_ros.policy.engine import LeRobotEngine
+from smolvla_ros.policy.engine import Guide, LeRobotEngine
 from smolvla_ros.share import share
 
 CELL = share("config", "so101_tabletop.yaml")
@@ -97,6 +100,99 @@ def test_output_that_is_not_finite_is_refused(cell, copy) -> None:
         LeRobotEngine(broken, joint_map, 0.03).infer(observation(cell))
 
 
-def test_warm_up_is_one_inference_and_says_how_long(cell, engine) -> None:
+def test_warm_up_says_how_long_an_inference_takes_and_that_it_can_be_guided(cell, engine) -> None:
     _, robot, joint_map = cell
     assert 0.0 < engine.warm_up(joint_map.to_policy(robot.pose("ready"))) < 30.0
+    assert engine.guided
+    assert engine.rows == 50
+
+
+def test_a_guided_chunk_continues_the_motion_that_is_under_way(cell, engine) -> None:
+    seen = observation(cell)
+    free = infer(engine, seen, noise=1).positions
+    # Half a radian aside: nothing that the policy would do by itself.
+    under_way = infer(engine, seen, noise=2).positions[:30] + 0.5
+    torch.manual_seed(1)
+    guided = engine.infer(seen, Guide(under_way, committed=12, horizon=22)).positions
+    apart = np.abs(guided[:30] - under_way).max(axis=1)
+    assert apart[:12].max() < 0.05
+    assert np.abs(free[:12] - under_way[:12]).max() > 0.4
+    # Behind the horizon it is free again.
+    assert np.abs(guided[22:] - free[22:]).max() < 0.3
+    assert apart[22:].min() > 0.2
+
+
+def test_no_horizon_means_no_guidance_behind_what_is_committed(cell, engine) -> None:
+    seen = observation(cell)
+    free = infer(engine, seen, noise=1).positions
+    rows = free[:20] + 0.3
+    torch.manual_seed(1)
+    np.testing.assert_allclose(engine.infer(seen, Guide(rows, 0, 0)).positions, free, atol=1e-5)
+
+
+def test_guidance_is_left_out_where_radians_do_not_lead_back_to_the_model(cell, copy) -> None:
+    _, robot, joint_map = cell
+    state = joint_map.to_policy(robot.pose("ready"))
+    checkpoint = load_checkpoint(copy)
+    unnormalise = checkpoint.postprocess
+
+    class Further:
+        """Adds to the actions what the engine cannot know, as actions relative to a state do."""
+
+        steps = unnormalise.steps
+
+        def __call__(self, actions):
+            return unnormalise(actions) + 5.0
+
+    engine = LeRobotEngine(replace(checkpoint, postprocess=Further()), joint_map, 0.03)
+    assert engine.guided
+    engine.warm_up(state)
+    assert not engine.guided
+
+
+def test_where_it_is_not_wanted_there_is_no_guidance(cell, copy) -> None:
+    _, _, joint_map = cell
+    engine = LeRobotEngine(load_checkpoint(copy), joint_map, 0.03, rtc=False)
+    seen = observation(cell)
+    free = infer(engine, seen, noise=1).positions
+    torch.manual_seed(1)
+    given = engine.infer(seen, Guide(free[:20] + 0.3, 10, 20)).positions
+    assert not engine.guided
+    np.testing.assert_array_equal(given, free)
+
+
+@pytest.mark.parametrize(("kind", "rows", "steps"), [("act", 20, 1), ("diffusion", 8, 2)])
+def test_policies_of_other_types_infer_alike(cell, tmp_path, kind, rows, steps) -> None:
+    _, robot, joint_map = cell
+    checkpoint = load_checkpoint(make(kind, tmp_path / kind))
+    engine = LeRobotEngine(checkpoint, joint_map, 1 / 30)
+    state = joint_map.to_policy(robot.pose("ready"))
+    engine.warm_up(state)
+    assert (engine.rows, engine.guided) == (rows, False)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (steps, 96, 96, 3), np.uint8)
+    states = np.repeat(state[None], steps, axis=0)
+    if steps == 1:
+        pictures, states = pictures[0], states[0]
+    seen = Observation({FRONT: pictures}, states, "reach", {"front": 3.0})
+    chunk = infer(engine, seen)
+    assert chunk.positions.shape == (rows, 6)
+    assert chunk.stamp == 3.0
+    np.testing.assert_allclose(engine.measured(seen), joint_map.to_urdf(state))
+    # The same again: nothing of the last observation is left in the policy.
+    infer(engine, Observation({FRONT: 255 - pictures}, states, "reach", {"front": 4.0}))
+    np.testing.assert_allclose(infer(engine, seen).positions, chunk.positions, atol=1e-6)
+
+
+def test_a_policy_of_several_steps_sees_them_in_order(cell, tmp_path) -> None:
+    _, robot, joint_map = cell
+    engine = LeRobotEngine(load_checkpoint(make("diffusion", tmp_path / "d")), joint_map, 1 / 30)
+    state = joint_map.to_policy(robot.pose("ready"))
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 96, 96, 3), np.uint8)
+    states = np.stack([state - 10.0, state])
+    seen, turned = (
+        Observation({FRONT: p}, s, "reach", {"front": 3.0})
+        for p, s in ((pictures, states), (pictures[::-1], states[::-1]))
+    )
+    assert np.abs(infer(engine, seen).positions - infer(engine, turned).positions).max() > 1e-4
+    np.testing.assert_allclose(engine.measured(seen), joint_map.to_urdf(state))
