@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from functools import partial
 
-import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from rclpy.parameter import Parameter
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.cell import load_joint_map, load_robot
-from smolvla_ros.policy.observation import INSTRUCTION, Streams
-from smolvla_ros.policy.streams import STATE, Camera, Joints
 from smolvla_ros.ros import messages, qos
-from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
+from smolvla_ros.ros.diagnostics import ERROR, OK, Diagnostics, Status
+from smolvla_ros.ros.observing import DECODERS, Observing
 from smolvla_ros.ros.parameters import declare
+from smolvla_ros.ros.policy_status import Told, level_and_words, stream_values
 from smolvla_ros.ros.run import run
 from smolvla_ros.ros.scheduling import go_last
-from smolvla_ros.ros.timing import Durations
+from smolvla_ros.ros.timing import steady_clock
 from smolvla_ros.schema import ConfigError
+
+_POLL = 0.02  # s between two looks for an observation that was not whole
+_HEARTBEAT = 0.2  # s
 
 
 class VlaNode(LifecycleNode):
-    """Lifecycle node. Callbacks only fill mailboxes; a worker thread decodes and infers."""
+    """Lifecycle node. Callbacks only fill mailboxes; a worker thread decodes and infers.
+
+    While active it acts; ``~/pause`` brings it to rest and ``~/start`` goes on.
+    """
 
     def __init__(self) -> None:
         super().__init__("vla", automatically_declare_parameters_from_overrides=True)
@@ -35,18 +40,23 @@ class VlaNode(LifecycleNode):
         self._config, self._path = declare(self, "vla")
         self._robot = load_robot(self._config.robot, self._path)
         self._joint_map = load_joint_map(self._config, self._robot, self._path)
-        self._streams: Streams | None = None
-        self._engine = None
-        self._chunks = 0
-        self._dropped = 0
-        self._latencies = Durations()  # observation to chunk
+        self._observing: Observing | None = None
+        self._checkpoint = self._streams = self._runtime = None
         self._lacking: list[str] = []
-        self._error = ""
-        self._going = threading.Event()  # set while active
+        self._failed = ""
+        self._told = Told()
+        self._active = self._paused = False
+        self._going = threading.Event()  # active, and not paused
+        self._look = threading.Event()  # there may be something new: do not wait
         self._closing = threading.Event()
+        self._sending = threading.Lock()  # what is sent is what the runtime last decided on
         self._worker: threading.Thread | None = None
-        self._subscribed: list = []
         self._publisher = None
+        self.create_service(Trigger, "~/start", self._serve_start)
+        self.create_service(Trigger, "~/pause", self._serve_pause)
+        self._heartbeat = self.create_publisher(Bool, "~/heartbeat", qos.EVENT)
+        self.create_timer(_HEARTBEAT, self._beat, clock=steady_clock())
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = Diagnostics(self, "vla", self._status)
 
     @property
@@ -58,6 +68,7 @@ class VlaNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the checkpoint, warm it up, subscribe."""
+        self.problems = []
         try:
             self._load()
         except ConfigError as error:
@@ -65,112 +76,136 @@ class VlaNode(LifecycleNode):
             for line in error.problems:
                 self.get_logger().error(line)
             return TransitionCallbackReturn.FAILURE
-        c = self._config
-        cameras = {
-            name: Camera(
-                feature=camera.feature,
-                decode=messages.image_to_rgb,
-                max_age=camera.max_age,
-                frozen_after=camera.frozen_after,
-            )
-            for name, camera in c.cameras.items()
-        }
-        joints = Joints(
-            names=self._joint_map.names,
-            max_age=c.joint_states_max_age,
-            convert=self._joint_map.to_policy,
-        )
-        self._streams = Streams(cameras, joints, c.instruction, max_skew=c.max_skew)
         self._publisher = self.create_lifecycle_publisher(
             JointTrajectory, "policy/joint_trajectory", qos.STREAM_OUT
         )
-        self._subscribed = [
-            # Not the newest alone: parts of the arm may be published by several nodes.
-            self.create_subscription(JointState, STATE, self._on_joints, qos.SENSOR_DATA),
-            self.create_subscription(String, INSTRUCTION, self._on_instruction, qos.EVENT),
-        ] + [
-            self.create_subscription(
-                Image, camera.topic, partial(self._on_picture, name), qos.SENSOR_DATA
-            )
-            for name, camera in c.cameras.items()
-        ]
         self._closing.clear()
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begin to infer."""
-        self._going.set()
-        return super().on_activate(state)
+        """Begin to act, unless paused."""
+        self._active = True
+        done = super().on_activate(state)
+        self._go()
+        return done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Publish nothing more; an inference under way is thrown away."""
-        self._going.clear()
+        """Come to rest, then publish nothing more; an inference under way is thrown away."""
+        self._active = False
+        self._rest()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the checkpoint."""
         self.close()
-        for subscription in self._subscribed:
-            self.destroy_subscription(subscription)
-        self._subscribed = []
         if self._publisher is not None:
             self.destroy_publisher(self._publisher)
-        self._engine = None
+        self._publisher = self._runtime = self._streams = None
+        self._checkpoint = self._observing = None
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop inferring."""
+        """Come to rest and stop inferring."""
         self.close()
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:
-        """End the worker; waits for an inference under way for a moment only."""
-        self._going.clear()
+        """Come to rest and end the worker; waits for an inference under way a moment only."""
+        if self._going.is_set():
+            status = self._status()
+            self.get_logger().info(f"ending; was: {status.message}")
+            self._diagnostics.publish(status)
+        self._rest()
         self._closing.set()
         if self._worker is not None:
             self._worker.join(timeout=5.0)
             self._worker = None
+        if self._observing is not None:
+            self._observing.close()
 
     def _load(self) -> None:
         # Imported here: torch and lerobot take seconds, and a wrong key should not.
         try:
-            import torch
-
-            from smolvla_ros.policy.check import load_checked
-            from smolvla_ros.policy.engine import LeRobotEngine
+            from smolvla_ros.policy.loading import load_policy, make_streams
+            from smolvla_ros.policy.runtime import Runtime
         except ImportError as error:
             raise ConfigError(
                 f"the policy needs torch and lerobot ({error}); pip install 'smolvla_ros[policy]'"
             ) from error
         c = self._config
-        torch.set_num_threads(c.torch_threads)
-        if c.seed is not None:
-            torch.manual_seed(c.seed)
-        checkpoint, findings = load_checked(c, self._robot, self._path)
-        for finding in findings:
-            if finding.level == "warning":
-                self.get_logger().warning(str(finding))
-        engine = LeRobotEngine(checkpoint, self._joint_map, 1.0 / c.chunk_rate)
-        took = engine.warm_up(np.zeros(len(c.joint_order)))
+        policy = load_policy(c, self._robot, self._joint_map, self._path)
+        for line in policy.warnings:
+            self.get_logger().warning(line)
+        checkpoint = self._checkpoint = policy.checkpoint
         self.get_logger().info(
-            f"checkpoint {checkpoint.folder}: {checkpoint.chunk_size} actions a chunk, first "
-            f"inference {took:.2f} s"
+            f"checkpoint {checkpoint.folder} ({checkpoint.type}, {checkpoint.hash}): "
+            f"{policy.engine.rows} actions a chunk, one inference {policy.inference:.2f} s"
         )
-        self._engine = engine
+        streams = self._streams = make_streams(c, policy, self._joint_map, DECODERS)
+        self._observing = Observing(self, c, streams, self._on_instruction)
+        self._runtime = Runtime(
+            policy.engine, self._now, policy.inference, lambda: streams.instruction, c.period,
+            c.execution_horizon, c.slowest_pace, c.chunking != "blend",
+        )  # fmt: skip
 
-    # -- mailboxes ----------------------------------------------------------------------
+    # -- acting or not ------------------------------------------------------------------
 
-    def _on_picture(self, camera: str, message: Image) -> None:
-        self._streams.put(camera, messages.seconds(message.header.stamp), message)
+    def _go(self) -> None:
+        if self._active and not self._paused and self._runtime is not None:
+            self._runtime.forget()
+            self._observing.look()
+            self._going.set()
+            self._look.set()
 
-    def _on_joints(self, message: JointState) -> None:
-        stamp = messages.seconds(message.header.stamp)
-        self._streams.put_joints(stamp, message.name, message.position)
+    def _rest(self) -> None:
+        """Whatever acts comes to rest on the way it was going."""
+        self._going.clear()
+        if self._observing is not None:
+            self._observing.look_away()
+        self._hold()
 
-    def _on_instruction(self, message: String) -> None:
-        self._streams.set_instruction(message.data)
+    def _hold(self) -> None:
+        if self._runtime is None:
+            return
+        with self._sending:
+            chunk = self._runtime.hold_chunk(self._now())
+            if chunk is not None:
+                self._publisher.publish(messages.chunk_to_trajectory(chunk))
+
+    def _serve_start(self, _request, response):
+        self._paused = False
+        self._go()
+        response.success = self._going.is_set()
+        response.message = "acting" if response.success else "not active: activate the node first"
+        return response
+
+    def _serve_pause(self, _request, response):
+        self._paused = True
+        self._rest()
+        response.success, response.message = True, "paused"
+        return response
+
+    def _on_instruction(self, text: str) -> None:
+        if not text:
+            self._hold()
+        self._look.set()
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == "use_sim_time":
+                continue
+            if parameter.name != "instruction" or not isinstance(parameter.value, str):
+                return SetParametersResult(
+                    successful=False,
+                    reason=f"{parameter.name}: cannot change while the node runs; change the cell "
+                    "file and start the node again (instruction can: a text)",
+                )
+            if self._observing is not None:
+                self._streams.set_instruction(parameter.value)
+                self._on_instruction(self._streams.instruction)
+        return SetParametersResult(successful=True)
 
     # -- worker -------------------------------------------------------------------------
 
@@ -181,57 +216,54 @@ class VlaNode(LifecycleNode):
         while not self._closing.is_set():
             if not self._going.wait(timeout=0.1):
                 continue
-            started = time.monotonic()
             try:
                 wait = self._once()
-                self._error = ""
+                self._failed = ""
             except Exception as error:  # the process lives on and says why
-                self._error = f"inference failed: {error}"
-                self.get_logger().error(self._error, throttle_duration_sec=5.0)
+                self._failed = f"inference failed: {error}"
+                self.get_logger().error(self._failed, throttle_duration_sec=5.0)
                 wait = self._config.period
-            self._closing.wait(max(0.0, started + wait - time.monotonic()))
+            self._look.wait(timeout=min(wait, 1.0))
+            self._look.clear()
 
     def _once(self) -> float:
-        """Gather, infer, publish; returns seconds from its start until the next time."""
+        """Gather, infer, publish; returns seconds until the next look."""
+        due = self._runtime.due(self._now())
+        if due > 0.0 and self._runtime.answers == self._streams.instruction:
+            return due
         observation = self._streams.gather(self._now())
-        if isinstance(observation, list):
-            self._lacking = observation
-            return 0.02
-        self._lacking = []
-        chunk = self._engine.infer(observation)
-        self._latencies.add(self._now() - observation.stamp)
-        if self._going.is_set() and self._streams.instruction == observation.instruction:
-            self._publisher.publish(messages.chunk_to_trajectory(chunk))
-            self._chunks += 1
-        else:
-            self._dropped += 1
-        return self._config.period
+        self._lacking = observation if isinstance(observation, list) else []
+        for reason in self._told.news(self._lacking):
+            self.get_logger().info(f"no observation: {reason}")
+        if self._lacking:
+            return _POLL
+        chunk = self._runtime.step(observation)
+        with self._sending:
+            if chunk is not None and self._runtime.plan is chunk:
+                self._publisher.publish(messages.chunk_to_trajectory(chunk))
+        return 0.0
+
+    # -- what people see ----------------------------------------------------------------
+
+    def _beat(self) -> None:
+        # As the safety monitor's stop_heartbeat has it: false says that all is well.
+        self._heartbeat.publish(Bool(data=False))
 
     def _status(self) -> Status:
-        if self._engine is None:
+        if self._runtime is None:
             level = ERROR if self.problems else OK
             return Status(level, "; ".join(self.problems) or "not configured", self._values)
-        if not self._going.is_set():
-            return Status(OK, "inactive", self._values)
-        if self._error:
-            return Status(ERROR, self._error, self._values)
-        if self._lacking:
-            only_idle = len(self._lacking) == 1 and self._lacking[0].startswith(INSTRUCTION)
-            level = OK if only_idle else WARN
-            return Status(level, f"no observation: {'; '.join(self._lacking)}", self._values)
-        return Status(OK, "publishing chunks", self._values)
+        state = "" if self._going.is_set() else "paused" if self._active else "inactive"
+        words = level_and_words(state, self._failed, self._lacking, self._runtime.warning)
+        return Status(*words, self._values)
 
     def _values(self) -> dict[str, object]:
-        values: dict[str, object] = {
-            "checkpoint": self._config.checkpoint,
-            "chunks": self._chunks,
-            "chunks_dropped": self._dropped,
-        }
-        values |= {f"latency_s/{k}": v for k, v in self._latencies.summary().items()}
-        if self._streams is not None:
+        values: dict[str, object] = {"checkpoint": self._config.checkpoint}
+        if self._runtime is not None:
+            values |= {"type": self._checkpoint.type, "hash": self._checkpoint.hash}
+            values |= self._runtime.stats()
             values["instruction"] = self._streams.instruction
-            for name, found in self._streams.status(self._now()).items():
-                values |= {f"age_s/{name}": found["age_s"], f"rate_hz/{name}": found["rate_hz"]}
+            values |= stream_values(self._streams.status(self._now()))
         return values
 
 

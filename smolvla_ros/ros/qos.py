@@ -22,6 +22,13 @@ def _keep_last(depth: int, reliability: ReliabilityPolicy) -> QoSProfile:
 SENSOR_DATA = qos_profile_sensor_data
 """Camera streams: the newest picture, late ones dropped."""
 
+
+def pictures(reliability: str) -> QoSProfile:
+    """A camera's subscription: ``best_effort``, or ``reliable`` where pictures must get through
+    a poor link; such a publisher's only."""
+    return _keep_last(5, ReliabilityPolicy[reliability.upper()])
+
+
 NEWEST_IN = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
 """Commands and states as they come in: only the newest counts; matches every publisher."""
 
