@@ -17,22 +17,27 @@ from lerobot.configs import FeatureType, PolicyFeature
 from smolvla_ros.cell import load_cell, load_joint_map, load_robot
 from smolvla_ros.learn.make_checkpoint import FULL, INSTRUCTIONS, make_policy, make_vlm
 from smolvla_ros.policy.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from smolvla_ros.policy.engine import LeRobotEngine
+from smolvla_ros.policy.engine import Guide, LeRobotEngine
 from smolvla_ros.policy.observation import Observation
 from smolvla_ros.robot import JointMap
 from smolvla_ros.share import share
 
 _CELL = ("config", "so101_tabletop.yaml")
 _FULL_IMAGE = (480, 640)
+_COMMITTED, _HORIZON = 6, 16  # rows
 
 
 def shipped(runs: int = 30) -> dict[str, Any]:
-    """The shipped checkpoint with pictures of its own size, as :func:`compare`."""
+    """The shipped checkpoint with pictures of its own size, as :func:`compare`; under
+    ``guided`` the same with real-time chunking."""
     path = share(*_CELL)
     config = load_cell(path).vla
     checkpoint = load_checkpoint(find_checkpoint(config.checkpoint, path.parent), config.device)
+    joint_map, dt = _joint_map(), 1.0 / config.chunk_rate
     with _threads(config.torch_threads):
-        return compare(checkpoint, _joint_map(), 1.0 / config.chunk_rate, runs)
+        return compare(checkpoint, joint_map, dt, runs) | {
+            "guided": compare(checkpoint, joint_map, dt, runs, guided=True)
+        }
 
 
 def full(runs: int = 6) -> dict[str, Any]:
@@ -50,9 +55,14 @@ def full(runs: int = 6) -> dict[str, Any]:
     return found | {"parameters": sum(p.numel() for p in policy.parameters())}
 
 
-def compare(checkpoint: Checkpoint, joint_map: JointMap, dt: float, runs: int) -> dict[str, Any]:
+def compare(
+    checkpoint: Checkpoint, joint_map: JointMap, dt: float, runs: int, guided: bool = False
+) -> dict[str, Any]:
     """The same observations and the same noise to :class:`LeRobotEngine` and to LeRobot alone:
     its processors around its ``predict_action_chunk``, pictures as ``[H, W, 3]`` uint8 RGB.
+
+    Args:
+        dt: s between rows. runs: of each. guided: both continue one and the same chunk.
 
     Returns:
         ours_s, stock_s: the fastest run each, in seconds: what else the machine does makes a
@@ -62,12 +72,24 @@ def compare(checkpoint: Checkpoint, joint_map: JointMap, dt: float, runs: int) -
         RuntimeError: they gave different actions.
     """
     engine = LeRobotEngine(checkpoint, joint_map, dt)
+    rng = np.random.default_rng(0)
+    guide, words = None, {}
+    if guided:
+        before = _predict(checkpoint, _observation(checkpoint, rng), {})
+        rows = joint_map.to_urdf(_in_units_of_the_data(checkpoint, before))
+        guide = Guide(rows, _COMMITTED, _HORIZON)
+        words = {
+            "inference_delay": _COMMITTED,
+            "execution_horizon": _HORIZON,
+            "prev_chunk_left_over": before.squeeze(0),
+        }
     ways: dict[str, Callable[[Observation], np.ndarray]] = {
-        "ours": lambda observation: engine.infer(observation).positions,
-        "stock": lambda observation: _stock(checkpoint, observation),
+        "ours": lambda observation: engine.infer(observation, guide).positions,
+        "stock": lambda observation: _in_units_of_the_data(
+            checkpoint, _predict(checkpoint, observation, words)
+        ),
     }
     took: dict[str, list[float]] = {way: [] for way in ways}
-    rng = np.random.default_rng(0)
     for k in range(-1, runs):  # the first is a warm-up
         observation = _observation(checkpoint, rng)
         rows: dict[str, np.ndarray] = {}
@@ -90,8 +112,10 @@ def compare(checkpoint: Checkpoint, joint_map: JointMap, dt: float, runs: int) -
     }
 
 
-def _stock(checkpoint: Checkpoint, observation: Observation) -> np.ndarray:
-    """What a script around LeRobot does: ``[N, D]`` in the policy's units."""
+def _predict(
+    checkpoint: Checkpoint, observation: Observation, words: dict[str, Any]
+) -> torch.Tensor:
+    """What a script around LeRobot does: ``[1, N, D]`` in the model's own units."""
     batch: dict[str, Any] = {
         "observation.state": torch.from_numpy(observation.state).float(),
         "task": observation.instruction,
@@ -99,8 +123,12 @@ def _stock(checkpoint: Checkpoint, observation: Observation) -> np.ndarray:
     for feature, picture in observation.images.items():
         batch[feature] = torch.from_numpy(picture).permute(2, 0, 1).contiguous().float() / 255
     with torch.no_grad():
-        actions = checkpoint.policy.predict_action_chunk(checkpoint.preprocess(batch))
-        return checkpoint.postprocess(actions).squeeze(0).cpu().numpy()
+        return checkpoint.policy.predict_action_chunk(checkpoint.preprocess(batch), **words)
+
+
+def _in_units_of_the_data(checkpoint: Checkpoint, actions: torch.Tensor) -> np.ndarray:
+    # Some post-processors write into what they are given.
+    return checkpoint.postprocess(actions.clone()).squeeze(0).cpu().numpy()
 
 
 def _observation(checkpoint: Checkpoint, rng: np.random.Generator) -> Observation:
