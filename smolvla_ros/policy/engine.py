@@ -165,6 +165,8 @@ class LeRobotEngine(Engine):
                 )
             else:
                 actions = policy.predict_action_chunk(batch)
+        if actions.ndim == 3 and actions.shape[0] > 1 == actions.shape[1]:
+            actions = actions.transpose(0, 1)  # TD-MPC has its rows before the batch
         wanted = (1, len(self.names))
         if actions.ndim != 3 or (actions.shape[0], actions.shape[2]) != wanted:
             raise OutputError(

@@ -161,26 +161,31 @@ def test_where_it_is_not_wanted_there_is_no_guidance(cell, copy) -> None:
     np.testing.assert_array_equal(given, free)
 
 
-@pytest.mark.parametrize(("kind", "rows", "steps"), [("act", 20, 1), ("diffusion", 8, 2)])
+@pytest.mark.parametrize(
+    ("kind", "rows", "steps"),
+    [("act", 20, 1), ("diffusion", 8, 2), ("vqbet", 5, 3), ("tdmpc", 5, 1)],
+)
 def test_policies_of_other_types_infer_alike(cell, tmp_path, kind, rows, steps) -> None:
     _, robot, joint_map = cell
-    checkpoint = load_checkpoint(make(kind, tmp_path / kind))
+    # TD-MPC takes one small picture, and that under this name.
+    camera, size = ("observation.image", 64) if kind == "tdmpc" else (FRONT, 96)
+    checkpoint = load_checkpoint(make(kind, tmp_path / kind, (camera,), (size, size)))
     engine = LeRobotEngine(checkpoint, joint_map, 1 / 30)
     state = joint_map.to_policy(robot.pose("ready"))
     engine.warm_up(state)
     assert (engine.rows, engine.guided) == (rows, False)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (steps, 96, 96, 3), np.uint8)
+    pictures = rng.integers(0, 255, (steps, size, size, 3), np.uint8)
     states = np.repeat(state[None], steps, axis=0)
     if steps == 1:
         pictures, states = pictures[0], states[0]
-    seen = Observation({FRONT: pictures}, states, "reach", {"front": 3.0})
+    seen = Observation({camera: pictures}, states, "reach", {"front": 3.0})
     chunk = infer(engine, seen)
     assert chunk.positions.shape == (rows, 6)
     assert chunk.stamp == 3.0
     np.testing.assert_allclose(engine.measured(seen), joint_map.to_urdf(state))
     # The same again: nothing of the last observation is left in the policy.
-    infer(engine, Observation({FRONT: 255 - pictures}, states, "reach", {"front": 4.0}))
+    infer(engine, Observation({camera: 255 - pictures}, states, "reach", {"front": 4.0}))
     np.testing.assert_allclose(infer(engine, seen).positions, chunk.positions, atol=1e-6)
 
 

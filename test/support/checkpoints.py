@@ -28,6 +28,11 @@ SMALL = {
         "num_train_timesteps": 10, "num_inference_steps": 2,
         "pretrained_backbone_weights": None,
     },
+    "vqbet": {
+        "n_obs_steps": 3, "action_chunk_size": 5, "gpt_n_layer": 1, "gpt_n_head": 2,
+        "gpt_hidden_dim": 32, "crop_shape": (84, 84), "pretrained_backbone_weights": None,
+    },
+    "tdmpc": {"horizon": 5},
 }  # fmt: skip
 # Degrees and a gripper from 0 to 100, as the shipped cell reads them.
 MEAN = np.array([0.0, -20.0, 20.0, 60.0, 0.0, 30.0])
