@@ -42,7 +42,8 @@ class _Heard:
     def add(self, message: Any) -> None:
         """Keep it."""
         self.last = time.monotonic()
-        self.stamp = messages.seconds(message.header.stamp)
+        # Of parts of an arm, the newest speaks for all of them.
+        self.stamp = max(self.stamp, messages.seconds(message.header.stamp))
         if self.first is None:
             self.first, self.began = message, self.last
         elif not self.changed and isinstance(message, Image | CompressedImage):
