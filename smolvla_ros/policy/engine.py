@@ -94,12 +94,9 @@ class LeRobotEngine(Engine):
         self.guided = (
             rtc and checkpoint.supports_rtc and not getattr(config, "adapt_to_pi_aloha", False)
         )
-        config.rtc_config = (
-            replace(getattr(config, "rtc_config", None) or RTCConfig(), enabled=True)
-            if self.guided
-            else None
-        )
         if checkpoint.supports_rtc:
+            rtc_config = getattr(config, "rtc_config", None) or RTCConfig()
+            config.rtc_config = replace(rtc_config, enabled=True) if self.guided else None
             policy.init_rtc_processor()
         # Guidance runs under enable_grad: without this it would record all of the model.
         policy.requires_grad_(False)
