@@ -229,12 +229,19 @@ class Judgement:
         if late.size:
             self._find("I1", late[0] + 1, f"time goes from {self.t[late[0]]}")
 
+    def _since(self, k: int) -> set[str]:
+        """What was done between row ``k`` and the one before."""
+        return {w for t, w in self.stream.events if self.t[k - 1] <= t < self.t[k]}
+
     # -- silence, stop, reset -----------------------------------------------------------
 
     def _full_rate(self) -> None:
         """I6: who has the arm goes on saying where it is to be, also at rest and stopped."""
         for k, state in enumerate(self.stream.states):
-            holds = state in ENABLED or (state == "stopped" and k > 0 and self.on[k - 1])
+            stays = (
+                state == "stopped" and k > 0 and self.on[k - 1] and "reset" not in self._since(k)
+            )
+            holds = state in ENABLED or stays
             if holds and not self.on[k]:
                 self._find("I6", k, f"commands nothing while it is {state}")
                 return
@@ -284,11 +291,10 @@ class Judgement:
         """I7: what is stopped stands, and leaves only by a reset and an enable."""
         s = self.stream
         moving = self._moving()
-        events = sorted(s.events)
         for k in range(1, len(self.t)):
             if s.states[k - 1] != "stopped":
                 continue
-            since = {w for t, w in events if self.t[k - 1] <= t < self.t[k]}
+            since = self._since(k)
             if s.states[k] == "stopped":
                 if self.on[k] and self.on[k - 1] and moving[k]:
                     self._find("I7", k, "moves while it is stopped")

@@ -186,6 +186,14 @@ def test_falling_silent_is_found(oracle, state):
     assert rules(oracle.findings(stream)) == {"I6"}
 
 
+def test_stopped_anew_between_a_reset_and_the_next_tick_is_rightly_silent(oracle):
+    stream = stream_of(oracle, np.tile(READY, (50, 1)))
+    stream.states[20:] = ["stopped"] * 30
+    stream.positions[40:] = [np.full(6, np.nan)] * 10
+    stream.events += [(stream.t[39], "reset"), (stream.t[39], "stop")]
+    assert not oracle.findings(stream)
+
+
 def test_motion_by_an_old_command_is_found(oracle):
     old = {"heard": [(99.9, 99.2)], "events": [(99.5, "enable")], "command_timeout": 10.0}
     assert rules(oracle.findings(stream_of(oracle, swing(), **old))) == {"I7"}
