@@ -187,7 +187,7 @@ def test_falling_silent_is_found(oracle, state):
 
 
 def test_stopped_anew_between_a_reset_and_the_next_tick_is_rightly_silent(oracle):
-    stream = stream_of(oracle, np.tile(READY, (50, 1)))
+    stream = stream_of(oracle, np.tile(READY, (51, 1)))
     stream.states[20:] = ["stopped"] * 30
     stream.positions[40:] = [np.full(6, np.nan)] * 10
     stream.events += [(stream.t[39], "reset"), (stream.t[39], "stop")]
