@@ -166,9 +166,9 @@ def _chunk(checkpoint: Checkpoint, config: VlaConfig) -> Iterator[Finding]:
         yield Finding("error", "period", f"is {config.period:g} s, but a chunk lasts {lasts:.2f} s",
                       "write a shorter one, or the arm stops between chunks")  # fmt: skip
     if config.execution_horizon > rows:
-        yield Finding("error", "execution_horizon",
+        yield Finding("warning", "execution_horizon",
                       f"is {config.execution_horizon} rows; a chunk has {rows}",
-                      "write fewer")  # fmt: skip
+                      "it joins over as many as it can")  # fmt: skip
     guided = checkpoint.supports_rtc
     if config.chunking == "rtc" and not guided:
         yield Finding("error", "chunking", f"is rtc, which {checkpoint.type} cannot do",

@@ -96,7 +96,9 @@ class Checkpoint:
     @property
     def chunk_size(self) -> int:
         """Rows of a chunk as ``predict_action_chunk`` returns it."""
-        # Of those with a horizon, n_action_steps rows of it are returned.
+        # A planner returns its whole horizon, the others that have one n_action_steps of it.
+        if getattr(self.config, "use_mpc", False):
+            return int(self.config.horizon)
         for name in ("chunk_size", "action_chunk_size", "n_action_steps"):
             if hasattr(self.config, name):
                 return int(getattr(self.config, name))
@@ -206,7 +208,9 @@ def _load(folder: Path, device: str, prefix: str | None) -> Checkpoint:
     steps = {pipeline: files.read_steps(folder, pipeline) for pipeline in files.PIPELINES}
     config = _read_config(folder)
     config.device = device
-    overrides = {p: _overrides(folder, steps[p], device) for p in steps}
+    # Actions come back to the CPU, wherever they were computed.
+    devices = {"pre": device, "post": "cpu"}
+    overrides = {p: _overrides(folder, steps[p], devices[p]) for p in steps}
     if prefix:
         _select(folder, steps, prefix, overrides)
     _resolve_names(config, folder)

@@ -230,6 +230,11 @@ def test_another_policy_of_lerobot_loads_and_says_what_it_is(tmp_path, kind, row
     assert checkpoint.postprocess(actions).shape == (1, rows, 6)
 
 
+def test_the_rows_of_a_planner_are_its_horizon(tmp_path) -> None:
+    folder = make("tdmpc", tmp_path / "tdmpc", ("observation.image",), (64, 64))
+    assert load_checkpoint(folder).chunk_size == 5
+
+
 def test_a_policy_without_state_has_a_state_of_no_entries(tmp_path) -> None:
     assert load_checkpoint(make("act", tmp_path / "act", state=False)).state_size == 0
 
