@@ -56,6 +56,8 @@ class VlaNode(LifecycleNode):
         self.create_service(Trigger, "~/pause", self._serve_pause)
         self._heartbeat = self.create_publisher(Bool, "~/heartbeat", qos.EVENT)
         self.create_timer(_HEARTBEAT, self._beat, clock=steady_clock())
+        if not self.has_parameter("instruction"):
+            self.declare_parameter("instruction", self._config.instruction)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = Diagnostics(self, "vla", self._status)
 
