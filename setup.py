@@ -49,7 +49,15 @@ setup(
         "policy": ["lerobot[smolvla]>=0.6.1,<0.7"],
         "bags": ["rosbags>=0.11,<0.12"],
         "sim": ["mujoco>=4.0,<4.1", "matplotlib>=3.10,<4"],
-        "test": ["pytest>=9,<10", "pytest-timeout>=2.4,<3", "hypothesis>=6.150,<7", "ruff==0.17.6"],
+        "test": [
+            "pytest>=9,<10",
+            "pytest-timeout>=2.4,<3",
+            "hypothesis>=6.150,<7",
+            "ruff==0.17.6",
+            # Another kind of policy to try: LeRobot's diffusion.
+            "diffusers>=0.38,<0.40",
+            "importlib_metadata<9",
+        ],
     },
     zip_safe=False,
     maintainer="smolvla_ros maintainers",
