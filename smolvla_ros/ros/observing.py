@@ -54,17 +54,22 @@ class Observing:
     ):
         self._node, self._config, self._streams = node, config, streams
         self._instructed = instructed
-        self._others = [
-            # Not the newest alone: parts of the arm may be published by several nodes.
-            node.create_subscription(JointState, "joint_states", self._on_joints, qos.SENSOR_DATA),
-            node.create_subscription(String, "instruction", self._on_instruction, qos.EVENT),
-        ]
-        self._cameras: list[Subscription] = []
+        # Told what to do also while it does not look.
+        self._told = node.create_subscription(
+            String, "instruction", self._on_instruction, qos.EVENT
+        )
+        self._seeing: list[Subscription] = []
 
     def look(self) -> None:
-        """Listen to the cameras from here on."""
-        self._cameras = self._cameras or [
-            self._node.create_subscription(
+        """Listen to cameras and joint states from here on."""
+        if self._seeing:
+            return
+        subscribe = self._node.create_subscription
+        self._seeing = [
+            # Not the newest alone: parts of the arm may be published by several nodes.
+            subscribe(JointState, "joint_states", self._on_joints, qos.SENSOR_DATA)
+        ] + [
+            subscribe(
                 _TYPES[camera.transport],
                 camera.topic,
                 partial(self._on_picture, name),
@@ -74,17 +79,15 @@ class Observing:
         ]
 
     def look_away(self) -> None:
-        """Listen to them no more: nobody needs pictures meanwhile, and they cost the most."""
-        for subscription in self._cameras:
+        """Listen to them no more: nobody needs them meanwhile, and they cost the most."""
+        for subscription in self._seeing:
             self._node.destroy_subscription(subscription)
-        self._cameras = []
+        self._seeing = []
 
     def close(self) -> None:
         """Listen to nothing more."""
         self.look_away()
-        for subscription in self._others:
-            self._node.destroy_subscription(subscription)
-        self._others = []
+        self._node.destroy_subscription(self._told)
 
     def _on_picture(self, camera: str, message: Image | CompressedImage) -> None:
         self._streams.put(camera, messages.seconds(message.header.stamp), message)

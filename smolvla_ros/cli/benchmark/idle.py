@@ -12,6 +12,7 @@ from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from std_srvs.srv import Trigger
 
 from smolvla_ros.cell import load_cell, load_robot
 from smolvla_ros.cli.benchmark import cameras
@@ -26,8 +27,8 @@ def idle(seconds: float = 10.0) -> dict[str, Any]:
     """The vla node of the shipped cell beside two cameras of 640x480 at 30 Hz and an arm.
 
     Returns:
-        idle_cpu: the share of one core it uses while inactive. idle: the same while it is
-        active and has no instruction, too.
+        idle_cpu: the share of one core it uses while paused. idle: the same while inactive, and
+        while it acts and has no instruction, too.
 
     Raises:
         RuntimeError, TimeoutError: a process ended or did not come up.
@@ -48,6 +49,9 @@ def idle(seconds: float = 10.0) -> dict[str, Any]:
             ):
                 _wait(nodes, lambda: watcher.says("vla").endswith("instruction: none given"))
                 waiting = _cpu(nodes, seconds)
+                watcher.call("vla/pause", Trigger, Trigger.Request())
+                _wait(nodes, lambda: watcher.says("vla") == "paused")
+                paused = _cpu(nodes, seconds)
                 _change(watcher, Transition.TRANSITION_DEACTIVATE)
                 _wait(nodes, lambda: watcher.says("vla") == "inactive")
                 inactive = _cpu(nodes, seconds)
@@ -55,7 +59,7 @@ def idle(seconds: float = 10.0) -> dict[str, Any]:
             publisher.terminate()
             publisher.wait(timeout=10)
     return {
-        "idle_cpu": inactive,
+        "idle_cpu": paused,
         "idle": {"inactive": inactive, "without_instruction": waiting},
     }
 
