@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from smolvla_ros.cli.watch import Watcher
 from smolvla_ros.ros import messages
 from smolvla_ros.share import share
 
+_NOT_YET = ("not_enabled", "before_enable")
 _UP = ("instruction: none given", "publishing chunks")
 
 
@@ -75,7 +77,8 @@ def first_setpoint(seconds: float) -> dict[str, Any]:
                 "chunks",
             )
             time.sleep(seconds)
-            refused = {k: v for k, v in arm.values("safety_monitor", "refused").items() if v}
+            counts = arm.values("safety_monitor", "refused")
+            refused = {k: v for k, v in counts.items() if v and k not in _NOT_YET}
             arm.trigger("stop")
             wait(lambda: list(folder.glob("stop_*.jsonl")), "the monitor's recording", 20.0)
             monitor.check()
@@ -102,16 +105,19 @@ def first_setpoint(seconds: float) -> dict[str, Any]:
 def _latencies(
     lines: list[dict[str, Any]], arrived: list[tuple[float, float]], ahead: float
 ) -> list[float]:
-    """Args:
-    lines: of the recording, on the steady clock. arrived: set-points, (stamp, arrival), on
-        the ROS clock. ahead: what that clock shows more, s.
+    """Seconds of each chunk observed since the gate was enabled.
+
+    Args:
+        lines: of the recording, on the steady clock. arrived: set-points, (stamp, arrival), on
+            the ROS clock. ahead: what that clock shows more, s.
     """
     ticks = [line["t"] for line in lines if "output" in line]
+    enabled = max(line["t"] for line in lines if line.get("enable"))
     stamps = [stamp for stamp, _ in arrived]
     took = []
     for line in lines:
         command = line.get("command", {})
-        if "stamp" not in command:
+        if command.get("stamp", -math.inf) < enabled:
             continue
         tick = bisect.bisect_right(ticks, line["t"])
         if tick == len(ticks):
