@@ -33,7 +33,8 @@ class Stream:
             began; without an entry the row itself is the start.
         changes: (row, oracle): what holds from that row on.
         heard: (t, stamp) of every command whose content, time and source are right.
-        events: (t, what): stop, reset, enable, disable, restart (of the gate's process).
+        events: (t, what): stop, reset, enable, disable, restart (of the gate's process),
+            elsewhere (the arm was away for longer than it may be, and is back elsewhere).
         command_timeout: s; None: silence is not judged.
     """
 
@@ -238,9 +239,9 @@ class Judgement:
     def _full_rate(self) -> None:
         """I6: who has the arm goes on saying where it is to be, also at rest and stopped."""
         for k, state in enumerate(self.stream.states):
-            stays = (
-                state == "stopped" and k > 0 and self.on[k - 1] and "reset" not in self._since(k)
-            )
+            stays = state == "stopped" and k > 0 and self.on[k - 1]
+            # After a reset, and where another arm stands, there is nothing to hold.
+            stays = stays and not self._since(k) & {"reset", "elsewhere"}
             holds = state in ENABLED or stays
             if holds and not self.on[k]:
                 self._find("I6", k, f"commands nothing while it is {state}")

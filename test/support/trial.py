@@ -59,6 +59,8 @@ class Trial:
         )
         self.outputs: list[Output] = []
         self._seed: np.ndarray | None = None  # where the gate was last enabled
+        self._spoke = dict.fromkeys(self.names, self.now)  # when each joint was last reported
+        self._was_away = False
         self.follow: Callable[[np.ndarray], np.ndarray] = lambda q: q
         """Set-point -> where the arm gets to by the next tick."""
         self.report: Callable[[np.ndarray], tuple | None] = lambda q: (self.names, q)
@@ -127,7 +129,19 @@ class Trial:
     def _feel(self) -> None:
         said = self.report(self.q)
         if said is not None:
+            self._note_return(dict(zip(*said, strict=False)))
             self.gate.hear_joint_state(self.now, *said)
+
+    def _note_return(self, said: dict[str, float]) -> None:
+        """For the oracle: an arm that was away, and is back elsewhere."""
+        patience = self.config.joint_state_timeout
+        self._was_away |= self.now - min(self._spoke.values()) > patience
+        self._spoke |= {n: self.now for n, q in said.items() if n in self._spoke and np.isfinite(q)}
+        sent = next((o.positions for o in reversed(self.outputs) if o.positions is not None), None)
+        if self._was_away and sent is not None:
+            off = [abs(said.get(n, q) - q) for n, q in zip(self.names, sent, strict=True)]
+            if max(off) > self.config.tracking_error:
+                self.stream.events.append((np.nextafter(self.now, 0), "elsewhere"))
 
     # -- motions ------------------------------------------------------------------------
 
