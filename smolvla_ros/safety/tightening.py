@@ -47,7 +47,9 @@ def _zone_loosened(old: Zone, new: Zone, old_margin: float, new_margin: float) -
     found = [f"{f}: {getattr(old, f)} -> {getattr(new, f)}" for f in moved]
     if "shape" not in moved:
         inner, outer = (new.size, old.size) if old.kind == "keep_in" else (old.size, new.size)
-        if not all(a <= b for a, b in zip(inner, outer, strict=True)):
+        # A motion towards the old border may lead away from a wider one, and be free there.
+        kept = old.size == new.size if old.kind == "approach" else True
+        if not (kept and all(a <= b for a, b in zip(inner, outer, strict=True))):
             found.append(f"size: {old.size} -> {new.size}")
     if not new.own_margin(new_margin) >= old.own_margin(old_margin):
         found.append(f"margin: {old.own_margin(old_margin)} -> {new.own_margin(new_margin)}")

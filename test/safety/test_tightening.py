@@ -134,12 +134,14 @@ def test_i9_what_is_called_no_looser_leaves_no_more_room():
 
 
 BALL = Zone(kind="keep_out", shape="sphere", size=[0.1], links=["a", "b"])
+NEAR = Zone(kind="approach", shape="sphere", size=[0.1], speed_ratio=0.2, distance=0.3)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         (BALL, replace(BALL, size=[0.09]), "size: [0.1] -> [0.09]"),
+        (NEAR, replace(NEAR, size=[0.2]), "size: [0.1] -> [0.2]"),
         (BALL, replace(BALL, margin=0.005), "margin: 0.01 -> 0.005"),
         (BALL, replace(BALL, position=[0.0, 0.0, 0.1]), "position: [0.0, 0.0, 0.0] -> "),
         (BALL, replace(BALL, frame="a"), "frame: None -> a"),
