@@ -6,7 +6,7 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-_PROFILE = Path(__file__).with_name("loopback.xml")
+_HERE = Path(__file__).parent
 _RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 # As Fast DDS 3 and Fast DDS 2 call them.
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -18,19 +18,20 @@ def leave_shared_memory(environment: MutableMapping[str, str] = os.environ) -> N
 
     A process that is killed, or hangs, inside Fast DDS's shared memory keeps a lock there, and
     holds up everyone it shares memory with for a second: readers hear nothing, writers wait in
-    their call. Over UDP nobody else's end reaches this process, nor this one's end another.
+    their call. Over UDP nobody else's end reaches this process, nor this one's end another. Nor
+    does a send wait for a machine that has just gone: what does not fit the socket is lost.
 
     A choice of transports that the user made stands. Call before ``rclpy.init``.
     """
     if any(environment.get(name) for name in _CHOICES):
         return
+    profile = "network.xml"
     local = environment.get("ROS_LOCALHOST_ONLY") == "1"
-    if not local and environment.get(_RANGE, "").upper() != "LOCALHOST":
-        environment["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
-        return
-    # There rmw_fastrtps makes its own transports, shared memory among them, unless it is told
-    # nothing of the range; the profile then keeps to this machine.
-    environment.pop("ROS_LOCALHOST_ONLY", None)
-    environment[_RANGE] = "SYSTEM_DEFAULT"
+    if local or environment.get(_RANGE, "").upper() == "LOCALHOST":
+        # There rmw_fastrtps makes its own transports, shared memory among them, unless it is
+        # told nothing of the range; the profile then keeps to this machine.
+        environment.pop("ROS_LOCALHOST_ONLY", None)
+        environment[_RANGE] = "SYSTEM_DEFAULT"
+        profile = "loopback.xml"
     for name in _PROFILES:
-        environment[name] = str(_PROFILE)
+        environment[name] = str(_HERE / profile)
