@@ -147,6 +147,7 @@ class VlaNode(LifecycleNode):
             f"{policy.engine.rows} actions a chunk, one inference {policy.inference:.2f} s"
         )
         streams = self._streams = make_streams(c, policy, self._joint_map, DECODERS)
+        streams.set_instruction(self.get_parameter("instruction").value)
         self._observing = Observing(self, c, streams, self._on_instruction)
         self._runtime = Runtime(
             policy.engine, self._now, policy.inference, lambda: streams.instruction, c.period,
@@ -156,6 +157,8 @@ class VlaNode(LifecycleNode):
     # -- acting or not ------------------------------------------------------------------
 
     def _go(self) -> None:
+        if self._going.is_set():
+            return  # what is under way goes on as it is
         if self._active and not self._paused and self._runtime is not None:
             self._runtime.forget()
             self._observing.look()

@@ -239,7 +239,7 @@ class Look:
         yield from endpoints.only(self._node, "vla", proposed, "it would be taken for the policy")
         if self._monitor is None:
             return
-        sent = self._topic(self._monitor.output.topic_name)
+        sent = self._topic(self._monitor.output_topic)
         yield from endpoints.only(self._node, "safety_monitor", sent, "nobody else may: end it")
         for name in self._monitor.watch:
             yield from endpoints.only(
