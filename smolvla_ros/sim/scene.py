@@ -69,6 +69,35 @@ class ServoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LightVariation:
+    """How a varied scene is lit."""
+
+    position: float = key(0.0, doc="m the lamp is off along each axis, at most", at_least=0.0)
+    strength: list[float] = key(
+        [1.0, 1.0], doc="factors of all light, lowest and highest", length=2, above=0.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraVariation:
+    """How a varied scene's cameras stand off their poses."""
+
+    position: float = key(0.0, doc="m, up to this along each axis", at_least=0.0)
+    angle: float = key(0.0, doc="rad, up to this about each axis", at_least=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """What differs from one varied scene to the next, beside where the blocks lie."""
+
+    light: LightVariation = key(LightVariation, doc="lamp and brightness")
+    cameras: CameraVariation = key(CameraVariation, doc="camera poses")
+    colour: float = key(0.0, doc="0..1 a channel, at most", at_least=0.0)
+    start: dict[str, float] = key({}, doc="joint → rad off the start pose, at most")
+    start_height: float = key(0.0, doc="m of the fingertip above the table, at least")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Everything around the arm, in the frame of its root link; metres, radians."""
 
@@ -77,7 +106,9 @@ class Scene:
     block_area: AreaConfig = key(doc="where the blocks may lie")
     bin: BinConfig = key(doc="the bin")
     cameras: dict[str, CameraPose] = key(doc="name → camera")
+    fingertip: str = key(doc="the link whose origin is the fingertip")
     servo: ServoConfig = key(doc="the arm's servos")
+    variation: Variation = key(Variation, doc="what a varied scene draws from its seed")
 
 
 def load_scene(path: str | Path) -> Scene:

@@ -16,7 +16,7 @@ import numpy as np
 
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.schema import ConfigError
-from smolvla_ros.sim.scene import CameraPose, Scene
+from smolvla_ros.sim.scene import CameraPose, Scene, Variation
 
 
 class World:
@@ -44,17 +44,33 @@ class World:
         self.scene = scene
         self.model = _build(robot, scene, physics_rate).compile()
         self.data = mujoco.MjData(self.model)
+        self._owners = [_owner(self.model, g) for g in range(self.model.ngeom)]
         joints = [self.model.joint(name) for name in robot.names]
         self._qpos = np.array([j.qposadr[0] for j in joints])
         self._dof = np.array([j.dofadr[0] for j in joints])
         self._from = np.array(start, dtype=float)
         self._to = self._from.copy()
         self._ramp = (0.0, 0.0)  # start and length of the present set-point's ramp, s
+        self._plain = _Look.of(self.model)
+        self.block_names = tuple(scene.blocks)
+        self._start = self._from.copy()
         self.reset(seed, start)
 
-    def reset(self, seed: int, start: np.ndarray) -> None:
-        """Place arm and blocks anew, everything at rest."""
+    def reset(self, seed: int, start: np.ndarray | None = None, vary: bool = False) -> None:
+        """Place arm and blocks anew, everything at rest.
+
+        Args:
+            start: ``[D]`` rad; None: where the arm started first. vary: draw what the scene's
+                ``variation`` names from the seed as well: start pose, light, cameras, colours.
+        """
+        start = np.array(self._start if start is None else start, dtype=float)
         mujoco.mj_resetData(self.model, self.data)
+        self._plain.restore(self.model)
+        if vary:
+            # A stream of its own: the same blocks lie in the same places, varied or not.
+            draw = np.random.default_rng([seed, 1])
+            self._plain.vary(self.model, self.scene.variation, draw)
+            start = self._vary_start(start, draw)
         self.data.qpos[self._qpos] = start
         self._from = np.array(start, dtype=float)
         self._to = self._from.copy()
@@ -70,6 +86,23 @@ class World:
                 *place, height, np.cos(half), 0.0, 0.0, np.sin(half),
             ]  # fmt: skip
         mujoco.mj_forward(self.model, self.data)
+
+    def _vary_start(self, start: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        variation, robot = self.scene.variation, self.robot
+        spread = np.array([variation.start.get(name, 0.0) for name in robot.names])
+        lowest = self.scene.table.surface + variation.start_height
+        for _ in range(1000):
+            found = np.clip(
+                start + draw.uniform(-spread, spread), robot.lower + 0.05, robot.upper - 0.05
+            )
+            self.data.qpos[self._qpos] = found
+            mujoco.mj_kinematics(self.model, self.data)
+            if self.fingertip()[2] >= lowest:
+                return found
+        raise ConfigError(
+            f"variation.start_height: no start pose found {variation.start_height} m above the "
+            "table; make it lower or variation.start smaller"
+        )
 
     @property
     def time(self) -> float:
@@ -106,6 +139,24 @@ class World:
     def block_position(self, name: str) -> np.ndarray:
         """``[3]`` m: the centre of a block."""
         return np.array(self.data.body(f"block_{name}").xpos)
+
+    def block_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Centre ``[3]`` m and rotation ``[3, 3]`` of a block."""
+        body = self.data.body(f"block_{name}")
+        return np.array(body.xpos), np.array(body.xmat).reshape(3, 3)
+
+    def fingertip(self) -> np.ndarray:
+        """``[3]`` m."""
+        return np.array(self.data.body(self.scene.fingertip).xpos)
+
+    def contacts(self) -> set[tuple[str, str]]:
+        """Who touches whom, by name, each pair sorted: links, ``block_<name>``, ``table``,
+        ``bin``, ``floor``."""
+        found = set()
+        for contact in self.data.contact:
+            pair = sorted(self._owners[g] for g in contact.geom)
+            found.add((pair[0], pair[1]))
+        return found
 
 
 class Cameras:
@@ -144,6 +195,50 @@ class Cameras:
         """Free the GL contexts."""
         for renderer in self._renderers.values():
             renderer.close()
+
+
+class _Look:
+    """What a model looks like: lights, cameras, colours."""
+
+    _FIELDS = ("light_pos", "light_diffuse", "cam_pos", "cam_quat", "geom_rgba")
+
+    def __init__(self, values: dict[str, np.ndarray], ambient: np.ndarray, diffuse: np.ndarray):
+        self._values, self._ambient, self._diffuse = values, ambient, diffuse
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel) -> _Look:
+        head = model.vis.headlight
+        values = {name: np.array(getattr(model, name)) for name in cls._FIELDS}
+        return cls(values, np.array(head.ambient), np.array(head.diffuse))
+
+    def restore(self, model: mujoco.MjModel) -> None:
+        for name, value in self._values.items():
+            getattr(model, name)[:] = value
+        model.vis.headlight.ambient[:] = self._ambient
+        model.vis.headlight.diffuse[:] = self._diffuse
+
+    def vary(self, model: mujoco.MjModel, variation: Variation, draw: np.random.Generator) -> None:
+        """Draw from where :meth:`restore` left it."""
+        light, cameras = variation.light, variation.cameras
+        model.light_pos += draw.uniform(-light.position, light.position, model.light_pos.shape)
+        strength = draw.uniform(*light.strength)
+        model.light_diffuse *= strength
+        for shine in (model.vis.headlight.ambient, model.vis.headlight.diffuse):
+            shine *= strength
+        model.cam_pos += draw.uniform(-cameras.position, cameras.position, model.cam_pos.shape)
+        for k in range(model.ncam):
+            turn, turned = np.empty(4), np.empty(4)
+            axis = draw.uniform(-cameras.angle, cameras.angle, 3)
+            mujoco.mju_euler2Quat(turn, axis, "xyz")
+            mujoco.mju_mulQuat(turned, model.cam_quat[k], turn)
+            model.cam_quat[k] = turned
+        shift = draw.uniform(-variation.colour, variation.colour, (model.ngeom, 3))
+        model.geom_rgba[:, :3] = np.clip(model.geom_rgba[:, :3] + shift, 0.0, 1.0)
+
+
+def _owner(model: mujoco.MjModel, geom: int) -> str:
+    body = model.body(model.geom_bodyid[geom]).name
+    return body if body != "world" else model.geom(geom).name.split("_")[0]
 
 
 def intrinsics(pose: CameraPose) -> np.ndarray:
