@@ -19,6 +19,11 @@ from smolvla_ros.schema import ConfigError
 from smolvla_ros.sim.scene import CameraPose, Scene, Variation
 
 
+# Sliding, torsional, rolling: painted wood on wood. Of two bodies the rougher one counts, so
+# fingers (MuJoCo's 1.0, as of rubber) hold a block that slides on the table.
+_SMOOTH = [0.4, 0.01, 0.001]
+
+
 class World:
     """A running tabletop. Not thread-safe; :class:`Cameras` takes snapshots for a thread.
 
@@ -253,6 +258,9 @@ def _build(robot: RobotModel, scene: Scene, physics_rate: float) -> mujoco.MjSpe
     spec.compiler.discardvisual = True
     spec.option.timestep = 1.0 / physics_rate
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    # As MuJoCo's documentation advises against slipping in a grip.
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
     _style(spec)
     limits = dict(zip(robot.names, robot.effort, strict=True))
     for joint in spec.joints:
@@ -282,7 +290,8 @@ def _build(robot: RobotModel, scene: Scene, physics_rate: float) -> mujoco.MjSpe
             size=[block.edge / 2] * 3,
             mass=scene.block_area.mass,
             rgba=block.rgba,
-            friction=[1.0, 0.02, 0.001],
+            friction=_SMOOTH,
+            solref=[0.006, 1.0],  # a grip presses a block hard: less give than by default
         )
     for name, pose in scene.cameras.items():
         carrier = spec.worldbody
@@ -331,6 +340,7 @@ def _add_table(spec: mujoco.MjSpec, scene: Scene) -> None:
         size=[s / 2 for s in table.size],
         pos=[*table.centre, table.surface - table.size[2] / 2],
         rgba=table.rgba,
+        friction=_SMOOTH,
     )
 
 

@@ -1,0 +1,219 @@
+"""A scripted expert for the tabletop: what to do next, from the present state alone.
+
+It has no memory: the next set-point depends on where arm and blocks are now. What one
+observation does not show, such as a phase that is counted, a policy could not learn from it.
+It reads the simulator's state, which a policy never sees, and it commands through the gate
+as every other source does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio as pin
+
+from smolvla_ros.learn.tasks import Task
+from smolvla_ros.robot import RobotModel
+from smolvla_ros.sim.world import World
+
+PAN, LIFT, ELBOW, FLEX, ROLL, JAW = range(6)
+
+# Of the SO-101's gripper, in the frame of gripper_link, whose -z points out of it: m.
+_TIP = np.array([-0.0079, -0.0002, -0.0981])  # fingertip
+_PALM = np.array([0.0, 0.0, -0.0955])  # on the line down which a block goes between the fingers
+_PAD = -0.0079  # x of the fixed finger's inner face
+_CLOSED = 0.05  # rad, for touching
+_OPEN = 0.62  # rad, before grasping
+_GRIP = 0.04  # rad, the jaw's set-point on a block, short of the tracking error that stops
+_HOLDING = 0.178  # rad; a jaw so far closed around a 30 mm block presses it
+
+_ABOVE = 0.07  # m over a block from where it is approached
+_LIFTED = 0.09  # m above the table that a picked block's centre is brought to
+_TOUCH_HEIGHT = 0.006  # m of the fingertip above the block's top
+_OFF = (0.004, 0.009, 0.03)  # m off the middle of a block, and how far over
+_OVER = (0.0, 0.035, _ABOVE)  # its place to be there: beside it only when there is room
+_SPEED = 1.1  # rad/s
+_GAIN = 4.0  # 1/s, of the last stretch
+_LEAST_TILT, _MOST_TILT = 0.0, 1.0  # rad
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The arm in the plane that the shoulder's pan turns: lengths in m, at all joints 0."""
+
+    axis: np.ndarray  # [2] m, where pan's axis stands
+    shoulder: complex  # radius + i height of the lift axis
+    upper: complex
+    lower: complex
+    wrist: np.ndarray  # [3] m of the flex axis, in the root's frame
+
+
+class Expert:
+    """Proposes joint positions for a task in a world.
+
+    Args:
+        robot: an SO-101. stiffness: N.m/rad of the servos, which sag by load over stiffness.
+    """
+
+    def __init__(self, robot: RobotModel, stiffness: float):
+        self._robot, self._stiffness = robot, stiffness
+        self._model, self._data = robot.model, robot.model.createData()
+        self._frame = robot.model.getFrameId("gripper_link")
+        self._plane = self._measure()
+
+    # -- geometry -----------------------------------------------------------------------
+
+    def _measure(self) -> _Plane:
+        pin.forwardKinematics(self._model, self._data, np.zeros(self._model.nq))
+        pan, lift, elbow, flex = (
+            self._data.oMi[1 + k].translation.copy() for k in (PAN, LIFT, ELBOW, FLEX)
+        )
+        across = [complex(p[0] - pan[0], p[2]) for p in (lift, elbow, flex)]
+        return _Plane(pan[:2], across[0], across[1] - across[0], across[2] - across[1], flex)
+
+    def gripper(self, q: np.ndarray) -> pin.SE3:
+        """Pose of gripper_link in the root's frame at ``q`` ``[D]`` rad."""
+        pin.forwardKinematics(self._model, self._data, q)
+        return pin.updateFramePlacement(self._model, self._data, self._frame).copy()
+
+    def reach(self, point: np.ndarray, on_gripper: np.ndarray, roll: float) -> np.ndarray:
+        """``[4]`` rad of pan, lift, elbow, flex with which ``on_gripper`` (``[3]`` m, in
+        gripper_link) is at ``point`` (``[3]`` m), the gripper as near to straight down as the
+        joints allow. Out of reach: as near as it gets.
+
+        Two links and a tool in a plane; the tilt is the smallest that the limits allow.
+        """
+        plane = self._plane
+        # Where the tool point is when everything is stretched forward: it turns with the roll.
+        q = np.zeros(self._robot.dof)
+        q[ROLL] = roll
+        tool = self.gripper(q).act(on_gripper)
+        lateral = tool[1] - plane.axis[1]
+        along = complex(tool[0] - plane.wrist[0], tool[2] - plane.wrist[2])
+        ahead = point[:2] - plane.axis
+        radius = math.sqrt(max(float(ahead @ ahead) - lateral**2, 1e-8))
+        pan = -(math.atan2(ahead[1], ahead[0]) - math.atan2(lateral, radius))
+        target = complex(radius, point[2])
+        best, least = None, math.inf
+        for tilt in np.arange(_LEAST_TILT, _MOST_TILT, 0.02):
+            pitch = math.pi / 2 - tilt
+            found, excess = self._planar(target - along * _turn(pitch), pitch)
+            if excess < least - 1e-9:
+                best, least = found, excess
+            if excess <= 0.0:
+                break
+        return np.array([pan, *best])
+
+    def _planar(self, wrist: complex, pitch: float) -> tuple[tuple[float, float, float], float]:
+        """Lift, elbow and flex (rad), and by how much they are beyond what is possible."""
+        plane, robot = self._plane, self._robot
+        to = wrist - plane.shoulder
+        a, b = abs(plane.upper), abs(plane.lower)
+        cosine = (abs(to) ** 2 - a * a - b * b) / (2 * a * b)
+        beyond = max(0.0, abs(cosine) - 1.0)
+        bend = math.acos(min(1.0, max(-1.0, cosine)))  # forearm from upper arm, downwards
+        upper = np.angle(to) + math.atan2(b * math.sin(bend), a + b * math.cos(bend))
+        lift = float(np.angle(plane.upper) - upper)
+        elbow = bend - float(np.angle(plane.upper) - np.angle(plane.lower))
+        flex = pitch - lift - elbow
+        joints = (lift, elbow, flex)
+        for k, value in zip((LIFT, ELBOW, FLEX), joints, strict=True):
+            beyond += max(0.0, robot.lower[k] + 0.04 - value, value - robot.upper[k] + 0.04)
+        return joints, beyond
+
+    def sag(self, q: np.ndarray) -> np.ndarray:
+        """``[D]`` rad by which the servos' set-points must lead ``q``, held at rest."""
+        return pin.computeGeneralizedGravity(self._model, self._data, q) / self._stiffness
+
+    # -- behaviour ----------------------------------------------------------------------
+
+    def target(self, task: Task | None, q: np.ndarray, world: World) -> np.ndarray:
+        """``[D]`` rad where the arm ought to be, seen from ``q`` and where the blocks lie now.
+
+        Args:
+            task: None: stay. q: ``[D]`` rad, measured.
+        """
+        if task is None:
+            return q.copy()
+        centre, turned = world.block_pose(task.block)
+        half = world.scene.blocks[task.block].edge / 2
+        surface = world.scene.table.surface
+        if task.kind == "touch":
+            return self._touch(q, centre, half)
+        return self._pick(q, centre, turned, half, surface)
+
+    def _touch(self, q: np.ndarray, centre: np.ndarray, half: float) -> np.ndarray:
+        top = centre + [0.0, 0.0, half + _TOUCH_HEIGHT]
+        off = np.linalg.norm(self.gripper(q).act(_TIP)[:2] - top[:2])
+        wanted = np.zeros(6)
+        wanted[:4] = self.reach(top + [0.0, 0.0, _height(off)], _TIP, 0.0)
+        wanted[JAW] = _CLOSED
+        return wanted
+
+    def _pick(
+        self, q: np.ndarray, centre: np.ndarray, turned: np.ndarray, half: float, surface: float
+    ) -> np.ndarray:
+        gripper = self.gripper(q)
+        seen = gripper.actInv(centre)  # the block, from the gripper
+        middle = _PALM + [_PAD + half + 0.008, 0.0, 0.0]  # of the open fingers
+        between = (
+            _PAD + half - 0.006 < seen[0] < middle[0] + 0.012
+            and abs(seen[1]) < 0.011
+            and abs(seen[2] - middle[2]) < (0.005 if q[JAW] > _OPEN - 0.1 else 0.012)
+        )
+        wanted = np.zeros(6)
+        if between and q[JAW] < _HOLDING:  # held: up with it, as it lies in the gripper
+            up = np.array([centre[0], centre[1], surface + _LIFTED])
+            # Bringing it up needs no turn of the wrist.
+            wanted[ROLL] = q[ROLL]
+            wanted[:4] = self.reach(up, seen, q[ROLL])
+            wanted[JAW] = _GRIP
+            return wanted
+        roll = _roll_for(turned, centre, self._plane.axis)
+        wanted[ROLL] = roll
+        low = np.array([centre[0], centre[1], surface + half])
+        if between:
+            wanted[:4] = self.reach(low, np.array([seen[0], seen[1], middle[2]]), q[ROLL])
+            wanted[ROLL] = q[ROLL]
+            wanted[JAW] = _GRIP
+            return wanted
+        # From above, into a funnel; over it while the fingers are not open or not turned.
+        at = gripper.act(middle)
+        off = float(np.linalg.norm(at[:2] - centre[:2]))
+        off += 0.02 * max(0.0, abs(_wrap(q[ROLL] - roll)) - 0.15)
+        off += 0.05 * max(0.0, _OPEN - 0.12 - q[JAW])
+        wanted[:4] = self.reach(low + [0.0, 0.0, _height(off)], middle, roll)
+        wanted[JAW] = _OPEN
+        return wanted
+
+    def advance(self, setpoint: np.ndarray, target: np.ndarray, dt: float) -> np.ndarray:
+        """``[D]`` rad of the next set-point, ``dt`` s on, towards ``target``."""
+        lead = target + self.sag(target)
+        lead[JAW] = target[JAW]
+        way = lead - setpoint
+        furthest = np.abs(way).max()
+        if furthest < 1e-9:
+            return setpoint.copy()
+        return setpoint + way * min(1.0, _GAIN * dt, _SPEED * dt / furthest)
+
+
+def _height(off: float) -> float:
+    return float(np.interp(off, _OFF, _OVER))
+
+
+def _turn(pitch: float) -> complex:
+    return complex(math.cos(pitch), -math.sin(pitch))
+
+
+def _wrap(angle: float) -> float:
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+def _roll_for(turned: np.ndarray, centre: np.ndarray, axis: np.ndarray) -> float:
+    """Rad of the wrist at which the fingers are along the faces of a block on the table."""
+    yaw = math.atan2(turned[1, 0], turned[0, 0])
+    bearing = math.atan2(centre[1] - axis[1], centre[0] - axis[0])
+    quarter = math.pi / 2
+    return -((yaw - bearing + quarter / 2) % quarter - quarter / 2)
