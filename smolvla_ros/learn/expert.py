@@ -9,7 +9,7 @@ as every other source does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pinocchio as pin
@@ -22,19 +22,20 @@ PAN, LIFT, ELBOW, FLEX, ROLL, JAW = range(6)
 
 # Of the SO-101's gripper, in the frame of gripper_link, whose -z points out of it: m.
 _TIP = np.array([-0.0079, -0.0002, -0.0981])  # fingertip
-_PALM = np.array([0.0, 0.0, -0.0955])  # on the line down which a block goes between the fingers
+_PALM = np.array([0.0, 0.0, -0.0990])  # where a block goes between the fingers
 _PAD = -0.0079  # x of the fixed finger's inner face
 _CLOSED = 0.05  # rad, for touching
-_OPEN = 0.62  # rad, before grasping
+_OPEN = 0.68  # rad, before grasping
 _GRIP = 0.04  # rad, the jaw's set-point on a block, short of the tracking error that stops
 _HOLDING = 0.178  # rad; a jaw so far closed around a 30 mm block presses it
 
 _ABOVE = 0.07  # m over a block from where it is approached
 _LIFTED = 0.09  # m above the table that a picked block's centre is brought to
 _TOUCH_HEIGHT = 0.006  # m of the fingertip above the block's top
-_OFF = (0.004, 0.009, 0.03)  # m off the middle of a block, and how far over
-_OVER = (0.0, 0.035, _ABOVE)  # its place to be there: beside it only when there is room
-_SPEED = 1.1  # rad/s
+_OFF = (0.004, 0.0065, 0.03)  # m off the middle of a block, and how far over
+_OVER = (0.0, 0.042, _ABOVE)  # its place to be there: beside it only when there is room
+_SPEED, _SPEED_LOW = 1.1, 0.7  # rad/s, and near the table
+_LOW = 0.05  # m, z of a fingertip that is near it
 _GAIN = 4.0  # 1/s, of the last stretch
 _LEAST_TILT, _MOST_TILT = 0.0, 1.0  # rad
 
@@ -48,6 +49,30 @@ class _Plane:
     upper: complex
     lower: complex
     wrist: np.ndarray  # [3] m of the flex axis, in the root's frame
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Where the blocks are: all that the expert knows of a world.
+
+    Attributes:
+        poses: name → centre ``[3]`` m and rotation ``[3, 3]``. half: name → m, half an edge.
+        surface: m, z of the table.
+    """
+
+    poses: dict[str, tuple[np.ndarray, np.ndarray]]
+    half: dict[str, float]
+    surface: float
+
+    @classmethod
+    def of(cls, world: World) -> Blocks:
+        """As they lie now."""
+        scene = world.scene
+        return cls(
+            {name: world.block_pose(name) for name in world.block_names},
+            {name: block.edge / 2 for name, block in scene.blocks.items()},
+            scene.table.surface,
+        )
 
 
 class Expert:
@@ -129,7 +154,7 @@ class Expert:
 
     # -- behaviour ----------------------------------------------------------------------
 
-    def target(self, task: Task | None, q: np.ndarray, world: World) -> np.ndarray:
+    def target(self, task: Task | None, q: np.ndarray, blocks: Blocks) -> np.ndarray:
         """``[D]`` rad where the arm ought to be, seen from ``q`` and where the blocks lie now.
 
         Args:
@@ -137,18 +162,17 @@ class Expert:
         """
         if task is None:
             return q.copy()
-        centre, turned = world.block_pose(task.block)
-        half = world.scene.blocks[task.block].edge / 2
-        surface = world.scene.table.surface
+        centre, turned = blocks.poses[task.block]
+        half = blocks.half[task.block]
         if task.kind == "touch":
             return self._touch(q, centre, half)
-        return self._pick(q, centre, turned, half, surface)
+        return self._pick(q, centre, turned, half, blocks.surface)
 
     def _touch(self, q: np.ndarray, centre: np.ndarray, half: float) -> np.ndarray:
-        top = centre + [0.0, 0.0, half + _TOUCH_HEIGHT]
+        top = centre + np.array([0.0, 0.0, half + _TOUCH_HEIGHT])
         off = np.linalg.norm(self.gripper(q).act(_TIP)[:2] - top[:2])
         wanted = np.zeros(6)
-        wanted[:4] = self.reach(top + [0.0, 0.0, _height(off)], _TIP, 0.0)
+        wanted[:4] = self.reach(top + np.array([0.0, 0.0, _height(off)]), _TIP, 0.0)
         wanted[JAW] = _CLOSED
         return wanted
 
@@ -157,12 +181,8 @@ class Expert:
     ) -> np.ndarray:
         gripper = self.gripper(q)
         seen = gripper.actInv(centre)  # the block, from the gripper
-        middle = _PALM + [_PAD + half + 0.008, 0.0, 0.0]  # of the open fingers
-        between = (
-            _PAD + half - 0.006 < seen[0] < middle[0] + 0.012
-            and abs(seen[1]) < 0.011
-            and abs(seen[2] - middle[2]) < (0.005 if q[JAW] > _OPEN - 0.1 else 0.012)
-        )
+        middle = _between(half)
+        between = _is_between(seen, half, q[JAW])
         wanted = np.zeros(6)
         if between and q[JAW] < _HOLDING:  # held: up with it, as it lies in the gripper
             up = np.array([centre[0], centre[1], surface + _LIFTED])
@@ -182,11 +202,17 @@ class Expert:
         # From above, into a funnel; over it while the fingers are not open or not turned.
         at = gripper.act(middle)
         off = float(np.linalg.norm(at[:2] - centre[:2]))
-        off += 0.02 * max(0.0, abs(_wrap(q[ROLL] - roll)) - 0.15)
+        off += 0.03 * max(0.0, abs(_wrap(q[ROLL] - roll)) - 0.08)
         off += 0.05 * max(0.0, _OPEN - 0.12 - q[JAW])
-        wanted[:4] = self.reach(low + [0.0, 0.0, _height(off)], middle, roll)
+        wanted[:4] = self.reach(low + np.array([0.0, 0.0, _height(off)]), middle, roll)
         wanted[JAW] = _OPEN
         return wanted
+
+    def held(self, task: Task, q: np.ndarray, blocks: Blocks) -> bool:
+        """Whether the named block is in the closed gripper."""
+        half = blocks.half[task.block]
+        seen = self.gripper(q).actInv(blocks.poses[task.block][0])
+        return bool(_is_between(seen, half, q[JAW]) and q[JAW] < _HOLDING)
 
     def advance(self, setpoint: np.ndarray, target: np.ndarray, dt: float) -> np.ndarray:
         """``[D]`` rad of the next set-point, ``dt`` s on, towards ``target``."""
@@ -196,7 +222,57 @@ class Expert:
         furthest = np.abs(way).max()
         if furthest < 1e-9:
             return setpoint.copy()
-        return setpoint + way * min(1.0, _GAIN * dt, _SPEED * dt / furthest)
+        low = self.gripper(setpoint).act(_TIP)[2] < _LOW
+        speed = _SPEED_LOW if low else _SPEED
+        return setpoint + way * min(1.0, _GAIN * dt, speed * dt / furthest)
+
+    def plan(
+        self, task: Task | None, q: np.ndarray, setpoint: np.ndarray, blocks: Blocks, rows: int,
+        dt: float,
+    ) -> np.ndarray:  # fmt: skip
+        """``[rows, D]`` rad: set-points from ``setpoint`` on, ``dt`` s apart, as things go when
+        the arm follows, blocks lie still, and what is gripped comes along.
+
+        Args:
+            q: ``[D]`` rad, measured.
+        """
+        found = [setpoint]
+        q = q.copy()
+        for _ in range(rows - 1):
+            after = self.advance(found[-1], self.target(task, q, blocks), dt)
+            found.append(after)
+            moved = after - self.sag(after)
+            moved[JAW] = after[JAW]
+            if task is not None and task.kind == "pick":
+                centre, turned = blocks.poses[task.block]
+                before = self.gripper(q)
+                if _is_between(before.actInv(centre), blocks.half[task.block], q[JAW]):
+                    moved[JAW] = max(after[JAW], _HOLDING - 0.02)  # the block is in the way
+                if self.held(task, q, blocks):
+                    to = self.gripper(moved)
+                    pose = (
+                        to.act(before.actInv(centre)),
+                        to.rotation @ before.rotation.T @ turned,
+                    )
+                    blocks = replace(blocks, poses=blocks.poses | {task.block: pose})
+            q = moved
+        return np.array(found)
+
+
+def _between(half: float) -> np.ndarray:
+    """``[3]`` m in gripper_link: where a block's centre is to be before the jaw closes."""
+    return _PALM + np.array([_PAD + half + 0.009, 0.0, 0.0])
+
+
+def _is_between(seen: np.ndarray, half: float, jaw: float) -> bool:
+    """Whether a block at ``seen`` (``[3]`` m in gripper_link) is between the fingers."""
+    middle = _between(half)
+    deep = 0.005 if jaw > _OPEN - 0.1 else 0.012  # once it closes, it goes on
+    return (
+        _PAD + half - 0.006 < seen[0] < middle[0] + 0.012
+        and abs(seen[1]) < 0.011
+        and abs(seen[2] - middle[2]) < deep
+    )
 
 
 def _height(off: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,22 @@ LIFTED = 0.02  # m from which on a held block counts as lifted
 
 _ROUNDING = 1e-9  # s
 _APART = 0.1  # s without contact after which the next one counts anew
+
+
+def read_task(text: str, blocks: Sequence[str]) -> tuple[str, str]:
+    """A task as ``touch red``: its kind and its block; both empty for an empty text.
+
+    Raises:
+        ValueError: anything else.
+    """
+    words = text.split()
+    if not words:
+        return "", ""
+    if len(words) != 2 or words[0] not in KINDS or words[1] not in blocks:
+        raise ValueError(
+            f"is {text!r}; write {' or '.join(KINDS)} and one of {', '.join(blocks)}, or nothing"
+        )
+    return words[0], words[1]
 
 
 @dataclass(frozen=True)
