@@ -294,6 +294,8 @@ class SimConfig:
     scene: str = key(doc="scene file, relative to this file")
     seed: int = key(0, doc="seed of where the blocks lie", at_least=0)
     start: str = key("ready", doc="group_state of the SRDF the arm starts in")
+    vary: bool = key(False, doc="draw start, light, cameras and colours from the seed as well")
+    task: str = key("", doc="what an episode is judged by: touch BLOCK, pick BLOCK; empty: nothing")
     physics_rate: float = key(500.0, doc="Hz", at_least=100.0, at_most=5000.0)
     joint_state_rate: float = key(100.0, doc="Hz", above=0.0, at_most=1000.0)
     camera_rate: float = key(30.0, doc="Hz", above=0.0, at_most=200.0)

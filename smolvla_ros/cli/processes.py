@@ -108,7 +108,7 @@ class CellProcesses:
                 # Its own session: a Ctrl-C in the terminal reaches the parent alone, which
                 # ends the nodes in order. And if the parent is killed they go with it.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def log(self, name: str) -> Path:
@@ -147,5 +147,6 @@ class CellProcesses:
         return "\n".join(errors or lines[-15:])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Called in a child: it is killed when its parent ends, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -39,15 +39,19 @@ class Watcher(Bystander):
 
     Args:
         joints: the arm's ``D`` joint names, the order of every row. domain: ROS domain.
+        setpoints: topic of what the arm gets, one point a message.
     """
 
-    def __init__(self, joints: tuple[str, ...], domain: int):
+    def __init__(
+        self, joints: tuple[str, ...], domain: int, setpoints: str = "arm/joint_trajectory"
+    ):
         super().__init__("cell_watcher", domain)
         self.joints = joints
+        self._clients: dict[str, Any] = {}
         self.recording = Recording()
         self.status: dict[str, Any] = {}
         node = self.node
-        node.create_subscription(JointTrajectory, "arm/joint_trajectory", self._on_sent, EVERY_ONE)
+        node.create_subscription(JointTrajectory, setpoints, self._on_sent, EVERY_ONE)
         node.create_subscription(JointState, "joint_states", self._on_measured, qos.NEWEST_IN)
         node.create_subscription(
             JointTrajectory, "policy/joint_trajectory", self._on_chunk, EVERY_ONE
@@ -114,7 +118,9 @@ class Watcher(Bystander):
         Raises:
             TimeoutError: no answer.
         """
-        client = self.node.create_client(kind, service)
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
         if not client.wait_for_service(timeout):
             raise TimeoutError(f"{service}: not there after {timeout:g} s")
         future = client.call_async(request)
