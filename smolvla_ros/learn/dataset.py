@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -58,19 +58,20 @@ from smolvla_ros.learn.dataset_format import (
 from smolvla_ros.learn.staging import NAMES, Staging
 from smolvla_ros.schema import ConfigError
 
-__all__ = ["DatasetWriter", "Description", "check_dataset", "describe"]
+__all__ = ["DatasetWriter", "Description", "check_dataset", "check_out", "describe"]
 
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _SAMPLE = 32  # pixels a side of what a picture gives to the statistics
 _SAMPLES = 100  # pictures of an episode that give to them
+_GROUP = 2**26  # bytes of pictures in memory at a time; more are several row groups
 
 
 class DatasetWriter:
     """Writes a LeRobotDataset that a crash or a full disk cannot break.
 
     What was committed stays; the rest was never there. Pictures are kept lossless as PNG,
-    unless ``video``. An episode under way lies in memory (its pictures on disk with
-    ``video``). Not thread-safe.
+    unless ``video``. An episode under way may be long: its pictures wait on the disk. Not
+    thread-safe.
 
     Args:
         out: the dataset's folder. fps: frames a second, a whole number.
@@ -115,28 +116,17 @@ class DatasetWriter:
             robot=robot_type,
             video=video,
         )
-        there = self.out.exists()
-        if there and not self.out.is_dir():
-            raise ConfigError(f"{out}: is no folder")
-        # What a crash may leave of a dataset without an episode is nothing to resume.
-        self._new = not there or all(path.name in NAMES for path in self.out.iterdir())
-        if self._new and resume:
-            raise ConfigError(f"{out}: there is no dataset to resume")
-        if not self._new and not resume:
-            raise ConfigError(
-                f"{out}: is there already; nothing is written over: resume it to append"
-            )
+        self._new = check_out(self.out, wanted, resume)
         self.out.mkdir(parents=True, exist_ok=True)
         self._staging = Staging(self.out)
         try:
             if self._new:
                 self._begin(wanted)
-            else:
-                _may_append(self.out, wanted)
             self._load()
         except BaseException:
             self._staging.close()
             raise
+        self._spools: dict[str, IO[bytes]] = {}
         self._forget_frames()
         self._forget_pending()
 
@@ -150,11 +140,6 @@ class DatasetWriter:
         """Of the running episode."""
         return len(self._tasks_of)
 
-    @property
-    def bytes(self) -> int:
-        """Of the running episode's pictures."""
-        return self._bytes
-
     def add(
         self, images: Mapping[str, np.ndarray], state: np.ndarray, action: np.ndarray, task: str
     ) -> None:
@@ -166,7 +151,7 @@ class DatasetWriter:
 
         Raises:
             ValueError: what does not fit the dataset; the episode is as before.
-            OSError: a full disk, with ``video``; the episode cannot be kept.
+            OSError: the disk is full, for one; the episode is lost: :meth:`discard` it.
         """
         state, action = np.asarray(state, np.float32), np.asarray(action, np.float32)
         self._check(images, state, action)
@@ -174,13 +159,17 @@ class DatasetWriter:
         for feature in self._cameras:
             picture = images[feature]
             data = _png(picture)
-            self._bytes += len(data)
             if self._video:
                 self._staging.path(self._still(feature, k)).write_bytes(data)
             else:
-                self._pictures[feature].append({"bytes": data, "path": f"frame-{k:06d}.png"})
-            stride = max(1, max(picture.shape[:2]) // _SAMPLE)
-            self._samples[feature].append(picture[::stride, ::stride].copy())
+                self._spool(feature).write(data)
+                self._lengths[feature].append(len(data))
+            if k % self._every_sample == 0:
+                stride = max(1, max(picture.shape[:2]) // _SAMPLE)
+                self._samples[feature].append(picture[::stride, ::stride].copy())
+        if len(next(iter(self._samples.values()), ())) > 2 * _SAMPLES:
+            self._every_sample *= 2
+            self._samples = {f: samples[::2] for f, samples in self._samples.items()}
         self._numbers[STATE].append(state)
         self._numbers[ACTION].append(action)
         self._tasks_of.append(task)
@@ -203,14 +192,13 @@ class DatasetWriter:
         except BaseException:
             self._abandon()
             raise
-        finally:
-            self._forget_frames()
+        self.discard()
         return count
 
     def discard(self) -> None:
         """Throw the running episode away."""
-        for feature in self._cameras:
-            shutil.rmtree(self._staging.root / "images" / feature, ignore_errors=True)
+        self._close_spools()
+        shutil.rmtree(self._staging.root / "images", ignore_errors=True)
         self._forget_frames()
 
     def close(self) -> None:
@@ -290,12 +278,25 @@ class DatasetWriter:
     def _still(self, feature: str, k: int) -> str:
         return f"images/{feature}/frame-{k:06d}.png"
 
+    def _spool(self, feature: str) -> IO[bytes]:
+        """Where a camera's pictures wait, one behind the other."""
+        if feature not in self._spools:
+            self._spools[feature] = self._staging.path(f"images/{feature}").open("w+b")
+        return self._spools[feature]
+
+    def _close_spools(self) -> None:
+        for spool in self._spools.values():
+            # What it cannot write is thrown away in a moment.
+            with contextlib.suppress(OSError):
+                spool.close()
+        self._spools = {}
+
     def _forget_frames(self) -> None:
         self._numbers: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
-        self._pictures: dict[str, list[dict[str, Any]]] = {f: [] for f in self._cameras}
+        self._lengths: dict[str, list[int]] = {f: [] for f in self._cameras}
         self._samples: dict[str, list[np.ndarray]] = {f: [] for f in self._cameras}
+        self._every_sample = 1
         self._tasks_of: list[str] = []
-        self._bytes = 0
 
     def _save(self) -> None:
         """The running episode into the staging place."""
@@ -314,7 +315,7 @@ class DatasetWriter:
         }
         stats = self._statistics(columns)
         videos = self._encode() if self._video else {}
-        self._write_rows({**columns, **({} if self._video else self._pictures)})
+        self._write_rows(columns)
         chunk, file = self._file
         self._rows.append(
             {
@@ -346,33 +347,44 @@ class DatasetWriter:
             }
         return stats
 
-    def _write_rows(self, columns: Mapping[str, Any]) -> None:
-        """One row group, as LeRobot has it."""
+    def _write_rows(self, columns: Mapping[str, np.ndarray]) -> None:
+        """One row group an episode, as LeRobot has it, unless that is too much to hold."""
         schema = self._hf.arrow_schema
-        arrays = []
-        for entry in schema:
-            values = columns[entry.name]
-            if pa.types.is_fixed_size_list(entry.type):
-                flat = pa.array(values.ravel(), entry.type.value_type)
-                arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=entry.type))
-            elif isinstance(values, np.ndarray):
-                arrays.append(pa.array(values.reshape(-1), entry.type))
-            else:
-                arrays.append(pa.array(values, entry.type))
         if self._parquet is None:
-            self._file = self._next("data")
+            self._file = self._after(self._last, "data")
             name = self._info.data_path.format(chunk_index=self._file[0], file_index=self._file[1])
             self._parquet = pq.ParquetWriter(self._staging.path(name), schema, compression="snappy")
             self._names.append(name)
-        self._parquet.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        for spool in self._spools.values():
+            spool.seek(0)
+        for first, last in self._groups():
+            rows = {name: _array(v[first:last], schema, name) for name, v in columns.items()}
+            for feature, spool in self._spools.items():
+                pictures = [
+                    {"bytes": spool.read(length), "path": f"frame-{first + k:06d}.png"}
+                    for k, length in enumerate(self._lengths[feature][first:last])
+                ]
+                rows[feature] = pa.array(pictures, schema.field(feature).type)
+            table = pa.Table.from_arrays([rows[name] for name in schema.names], schema=schema)
+            self._parquet.write_table(table)
+
+    def _groups(self) -> Iterator[tuple[int, int]]:
+        """Ranges of frames, each of as many pictures as may be held at a time."""
+        first = held = 0
+        for k in range(self.frames):
+            size = sum(lengths[k] for lengths in self._lengths.values() if lengths)
+            if k > first and held + size > _GROUP:
+                yield first, k
+                first, held = k, 0
+            held += size
+        yield first, self.frames
 
     def _encode(self) -> dict[str, Any]:
         """Each camera's pictures into a video of its own; returns where it is."""
         found: dict[str, Any] = {}
         for feature in self._cameras:
             key = f"videos/{feature}"
-            last = self._rows[-1] if self._rows else self._last
-            chunk, file = self._after(last, key)
+            chunk, file = self._after(self._rows[-1] if self._rows else self._last, key)
             name = self._info.video_path.format(
                 video_key=feature, chunk_index=chunk, file_index=file
             )
@@ -397,7 +409,7 @@ class DatasetWriter:
         self._parquet = None
         info = load_info(self.out)
         info.features = self._info.features
-        chunk, file = self._next("meta/episodes")
+        chunk, file = self._after(self._last, "meta/episodes")
         rows = [
             {**row, "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
             for row in self._rows
@@ -430,9 +442,9 @@ class DatasetWriter:
     def _abandon(self) -> None:
         """After an error: back to what was committed."""
         if self._parquet is not None:
-            # What it cannot write is thrown away in a moment.
             with contextlib.suppress(OSError):
                 self._parquet.close()
+        self._close_spools()
         self._staging.clear()
         self._load()
         self._forget_frames()
@@ -446,18 +458,33 @@ class DatasetWriter:
         self._parquet: pq.ParquetWriter | None = None
         self._file = (0, 0)
 
-    def _next(self, kind: str) -> tuple[int, int]:
-        """Chunk and file number after the last committed of a kind."""
-        return self._after(self._last, kind)
-
     def _after(self, row: Mapping[str, Any] | None, kind: str) -> tuple[int, int]:
+        """Chunk and file number after those of an episode."""
         if row is None:
             return 0, 0
         numbers = row[f"{kind}/chunk_index"], row[f"{kind}/file_index"]
         return update_chunk_file_indices(*numbers, self._info.chunks_size)
 
 
-def _may_append(out: Path, wanted: Description) -> None:
+def check_out(out: Path, wanted: Description, resume: bool) -> bool:
+    """Whether ``out`` is to be a new dataset, or what is there is to be gone on with.
+
+    Args:
+        wanted: the frames to come; sizes of pictures may still be open.
+
+    Raises:
+        ConfigError: it is there and not to be resumed, it is not there and to be resumed, or
+            what is there is no dataset of such frames, each difference named.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is no folder")
+    # What a crash may leave of a dataset without an episode is nothing to resume.
+    if not out.exists() or all(path.name in NAMES for path in out.iterdir()):
+        if resume:
+            raise ConfigError(f"{out}: there is no dataset to resume")
+        return True
+    if not resume:
+        raise ConfigError(f"{out}: is there already; nothing is written over: resume it to append")
     found = describe(out)
     problems = differences(found, wanted, "what is to be recorded")
     if found.video != wanted.video:
@@ -469,6 +496,15 @@ def _may_append(out: Path, wanted: Description) -> None:
         problems.append("units: written nowhere in it")
     if problems:
         raise ConfigError([f"{out}: {problem}" for problem in problems])
+    return False
+
+
+def _array(values: np.ndarray, schema: pa.Schema, name: str) -> pa.Array:
+    kind = schema.field(name).type
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.array(values.ravel(), kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    return pa.array(values.reshape(-1), kind)
 
 
 def _png(picture: np.ndarray) -> bytes:

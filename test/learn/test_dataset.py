@@ -14,11 +14,12 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from lerobot.datasets import LeRobotDataset
 
 from smolvla_ros.cell import JointMapEntry, load_cell
-from smolvla_ros.learn import dataset_format
+from smolvla_ros.learn import dataset, dataset_format
 from smolvla_ros.learn.dataset import DatasetWriter, check_dataset, describe
 from smolvla_ros.learn.staging import NAMES
 from smolvla_ros.schema import ConfigError
@@ -107,6 +108,31 @@ def test_lerobot_reads_what_was_written(tmp_path, every) -> None:
     assert {path.name for path in out.iterdir()} == {"meta", "data"}
 
 
+def test_an_episode_of_more_pictures_than_are_held_is_whole(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(dataset, "_GROUP", 10_000)  # bytes: two frames
+    out = tmp_path / "set"
+    writer = write(out, every=2)
+    episode(writer, 1, 7, "touch")
+    episode(writer, 2, 1, "touch")
+    writer.close()
+    assert pq.ParquetFile(out / "data/chunk-000/file-000.parquet").num_row_groups > 3
+    assert_holds(out, [(1, 7, "touch"), (2, 1, "touch")])
+
+
+def test_statistics_of_a_long_episode_see_all_of_it(tmp_path) -> None:
+    out = tmp_path / "set"
+    writer = write(out, cameras={FRONT: SIZE})
+    for k in range(1000):
+        shade = np.full((*SIZE, 3), k // 4, np.uint8)
+        writer.add({FRONT: shade}, np.zeros(6), np.zeros(6), "wait")
+    writer.keep()
+    writer.close()
+    found = dataset_format.statistics(out)[FRONT]
+    np.testing.assert_allclose(found["mean"].ravel(), 124.5 / 255, atol=0.02)
+    np.testing.assert_allclose(found["std"].ravel(), 72.2 / 255, atol=0.02)
+    assert found["max"].max() > 0.95
+
+
 def test_statistics_are_those_of_lerobot(tmp_path) -> None:
     """All but those of pictures, of which each takes its own sample."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -141,8 +167,6 @@ def test_statistics_are_those_of_lerobot(tmp_path) -> None:
                 np.testing.assert_allclose(found[name][key], value, atol=tolerance, rtol=1e-6)
     there = json.loads((theirs / "meta/info.json").read_text())
     assert info == there
-    import pyarrow.parquet as pq
-
     for name in ("data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"):
         mine, other = pq.read_schema(ours / name), pq.read_schema(theirs / name)
         assert {(f.name, f.type) for f in mine} == {(f.name, f.type) for f in other}
@@ -431,6 +455,10 @@ def test_a_full_disk_loses_the_running_episode_at_most(tmp_path) -> None:
         with pytest.raises(OSError):
             writer.keep()
         assert writer.episodes == 1
+        with pytest.raises(OSError):
+            for k in range(60):
+                writer.add(**frame(2000 + k), task="too much")
+        writer.discard()
         assert_holds(out, [(1, 3, "touch")])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
