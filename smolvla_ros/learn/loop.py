@@ -95,7 +95,7 @@ class CellLoop:
             images[feature] = self._cameras.render(camera)
             add_grain(images[feature], self._grain)
         state = self.joint_map.to_policy(self.world.joint_positions()[self._order])
-        stamps = {name: self.time for name in (*images, "joint_states")}
+        stamps = dict.fromkeys((*images, "joint_states"), self.time)
         return Observation(images, state, instruction, stamps)
 
     def setpoint_in_policy_units(self) -> np.ndarray:

@@ -18,7 +18,6 @@ from smolvla_ros.robot import RobotModel
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.sim.scene import CameraPose, Scene, Variation
 
-
 # Sliding, torsional, rolling: painted wood on wood. Of two bodies the rougher one counts, so
 # fingers (MuJoCo's 1.0, as of rubber) hold a block that slides on the table.
 _SMOOTH = [0.4, 0.01, 0.001]
@@ -108,6 +107,28 @@ class World:
             f"variation.start_height: no start pose found {variation.start_height} m above the "
             "table; make it lower or variation.start smaller"
         )
+
+    def place(
+        self, q: np.ndarray, blocks: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
+    ) -> None:
+        """Put the arm at ``q`` ``[D]`` rad and blocks (name → centre ``[3]`` m, rotation
+        ``[3, 3]``) where they are given, everything at rest."""
+        self.data.qpos[self._qpos] = q
+        self._from, self._to = np.array(q, dtype=float), np.array(q, dtype=float)
+        self._ramp = (0.0, 0.0)
+        self.data.ctrl[:] = q
+        self.data.qvel[:] = 0.0
+        for name, (centre, turned) in (blocks or {}).items():
+            address = self.model.joint(f"block_{name}").qposadr[0]
+            self.data.qpos[address : address + 3] = centre
+            quaternion = np.empty(4)
+            mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(turned).ravel())
+            self.data.qpos[address + 3 : address + 7] = quaternion
+        mujoco.mj_forward(self.model, self.data)
+
+    def deepest_contact(self) -> float:
+        """m between the two bodies that overlap most; negative for an overlap, 0 for none."""
+        return min((float(c.dist) for c in self.data.contact), default=0.0)
 
     @property
     def time(self) -> float:
