@@ -18,7 +18,7 @@ from smolvla_ros.cell import Cell
 from smolvla_ros.chunk import ActionChunk
 from smolvla_ros.cli.judge import judge
 from smolvla_ros.cli.processes import die_with_parent
-from smolvla_ros.learn.expert import Expert
+from smolvla_ros.learn.expert import Blocks, Expert
 from smolvla_ros.learn.loop import CellLoop, PolicySource
 from smolvla_ros.learn.sheet import Film
 from smolvla_ros.learn.tasks import parse_task
@@ -59,7 +59,7 @@ class ExpertSource:
             return
         if loop.time >= self._look_at - 1e-9:
             self._look_at = loop.time + self.PERIOD
-            self._goal = self._expert.target(task, world.joint_positions(), world)
+            self._goal = self._expert.target(task, world.joint_positions(), Blocks.of(world))
         row = self._expert.advance(loop.setpoint, self._goal, loop.dt)
         loop.send(ActionChunk(loop.time, loop.dt, loop.robot.names, row[None]))
 
