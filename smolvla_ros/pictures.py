@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Buffer
+from typing import Any
 
 import numpy as np
 
@@ -92,3 +93,27 @@ def decode_compressed(format: str, data: Buffer) -> np.ndarray:
     # PIL lets what its parsers raise through; PNG chunks that are broken are a SyntaxError.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{what} cannot be read: {error}") from error
+
+
+def of_image(message: Any) -> np.ndarray:
+    """``[H, W, 3]`` uint8 RGB of a sensor_msgs/Image, whichever library read it; the array may
+    lie in the message.
+
+    Raises:
+        ValueError: as :func:`decode`.
+    """
+    m = message
+    return decode(m.encoding, m.height, m.width, m.step, m.data)
+
+
+def of_compressed(message: Any) -> np.ndarray:
+    """``[H, W, 3]`` uint8 RGB of a sensor_msgs/CompressedImage, whichever library read it.
+
+    Raises:
+        ValueError: as :func:`decode_compressed`.
+    """
+    return decode_compressed(message.format, message.data)
+
+
+DECODERS = {"raw": of_image, "compressed": of_compressed}
+"""A camera's transport → its messages to RGB."""

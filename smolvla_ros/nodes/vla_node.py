@@ -13,9 +13,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.cell import load_joint_map, load_robot
+from smolvla_ros.pictures import DECODERS
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, Diagnostics, Status
-from smolvla_ros.ros.observing import DECODERS, Observing
+from smolvla_ros.ros.observing import Observing
 from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.policy_status import Told, level_and_words, stream_values
 from smolvla_ros.ros.run import run

@@ -14,8 +14,7 @@ import torch
 from smolvla_ros.policy.check import load_checked
 from smolvla_ros.policy.checkpoint import Checkpoint
 from smolvla_ros.policy.engine import LeRobotEngine
-from smolvla_ros.policy.observation import Streams
-from smolvla_ros.policy.streams import Camera, Joints
+from smolvla_ros.policy.observation import Streams, cell_streams
 from smolvla_ros.robot import JointMap, RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -82,25 +81,4 @@ def make_streams(
     """
     checkpoint = policy.checkpoint
     sizes = {} if checkpoint.resizes else checkpoint.image_sizes
-    cameras = {
-        name: Camera(
-            feature=camera.feature,
-            decode=decoders[camera.transport],
-            max_age=camera.max_age,
-            frozen_after=camera.frozen_after,
-            size=sizes.get(camera.feature),
-        )
-        for name, camera in config.cameras.items()
-    }
-    return Streams(
-        cameras,
-        Joints(
-            names=joint_map.names,
-            max_age=config.joint_states_max_age,
-            convert=joint_map.to_policy,
-        ),
-        config.instruction,
-        max_skew=config.max_skew,
-        steps=checkpoint.observation_steps,
-        step_dt=1.0 / config.chunk_rate,
-    )
+    return cell_streams(config, joint_map, decoders, sizes, checkpoint.observation_steps)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from smolvla_ros.policy.streams import (
     JointStream,
     StreamStatus,
 )
+
+if TYPE_CHECKING:
+    from smolvla_ros.cell import VlaConfig
+    from smolvla_ros.robot import JointMap
 
 INSTRUCTION = "instruction"
 
@@ -212,6 +216,43 @@ class Streams:
         with self._lock:
             self._unreadable.pop(name, None)
         return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
+
+
+def cell_streams(
+    config: VlaConfig,
+    joint_map: JointMap,
+    decoders: Mapping[str, Callable[[Any], np.ndarray]],
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    steps: int = 1,
+) -> Streams:
+    """The streams of a cell, for its policy and for whoever records what one is to see.
+
+    Args:
+        decoders: a camera's transport → its messages to ``[H, W, 3]`` uint8 RGB.
+        sizes: feature → the (H, W) that is wanted; any where absent. steps: as of Streams.
+    """
+    cameras = {
+        name: Camera(
+            feature=camera.feature,
+            decode=decoders[camera.transport],
+            max_age=camera.max_age,
+            frozen_after=camera.frozen_after,
+            size=(sizes or {}).get(camera.feature),
+        )
+        for name, camera in config.cameras.items()
+    }
+    return Streams(
+        cameras,
+        Joints(
+            names=joint_map.names,
+            max_age=config.joint_states_max_age,
+            convert=joint_map.to_policy,
+        ),
+        config.instruction,
+        max_skew=config.max_skew,
+        steps=steps,
+        step_dt=1.0 / config.chunk_rate,
+    )
 
 
 def _check_size(picture: np.ndarray, wanted: tuple[int, ...]) -> None:

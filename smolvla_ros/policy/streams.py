@@ -106,6 +106,10 @@ class History:
         while len(self._entries) > 1 and self._entries[1][0] <= stamp - self._span:
             self._entries.popleft()
 
+    def before(self, stamp: float) -> tuple[float, Any] | None:
+        """The last stamped at that time or earlier, with its stamp, s."""
+        return next((entry for entry in reversed(self._entries) if entry[0] <= stamp), None)
+
     def forget_after(self, stamp: float) -> None:
         """Forget what is stamped later."""
         while self._entries and self._entries[-1][0] > stamp:

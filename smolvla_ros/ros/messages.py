@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMsg
 from builtin_interfaces.msg import Time as TimeMsg
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from smolvla_ros import pictures
@@ -32,23 +32,8 @@ def duration_msg(t: float) -> DurationMsg:
     return DurationMsg(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
 
 
-def image_to_rgb(message: Image) -> np.ndarray:
-    """``[H, W, 3]`` uint8 RGB; it may lie in the message.
-
-    Raises:
-        ValueError: an encoding that is no colour picture, or data that does not fit it.
-    """
-    m = message
-    return pictures.decode(m.encoding, m.height, m.width, m.step, m.data)
-
-
-def compressed_to_rgb(message: CompressedImage) -> np.ndarray:
-    """``[H, W, 3]`` uint8 RGB of a JPEG or PNG.
-
-    Raises:
-        ValueError: another format, depth, or a file that is cut short or corrupt.
-    """
-    return pictures.decode_compressed(message.format, message.data)
+image_to_rgb = pictures.of_image
+compressed_to_rgb = pictures.of_compressed
 
 
 def rgb_to_image(rgb: np.ndarray, frame_id: str, stamp: TimeMsg) -> Image:

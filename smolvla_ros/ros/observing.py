@@ -14,9 +14,6 @@ from std_msgs.msg import String
 from smolvla_ros.cell import VlaConfig
 from smolvla_ros.ros import messages, qos
 
-DECODERS = {"raw": messages.image_to_rgb, "compressed": messages.compressed_to_rgb}
-"""A camera's transport → its messages to RGB."""
-
 _TYPES = {"raw": Image, "compressed": CompressedImage}
 
 
