@@ -98,7 +98,12 @@ def instruction(task: Task, draw: np.random.Generator, held_out: bool = False) -
 
 def no_block_instruction(draw: np.random.Generator, held_out: bool = False) -> str:
     """A wording that names no block: the arm is to stay where it is."""
-    return str(draw.choice(_HELD_OUT_NOTHING if held_out else _NOTHING))
+    return str(draw.choice(no_block_wordings(held_out)))
+
+
+def no_block_wordings(held_out: bool = False) -> list[str]:
+    """Every wording that names no block."""
+    return list(_HELD_OUT_NOTHING if held_out else _NOTHING)
 
 
 def wordings(task: Task, held_out: bool = False) -> list[str]:
@@ -117,7 +122,7 @@ def wordings(task: Task, held_out: bool = False) -> list[str]:
 def training_texts() -> list[str]:
     """Every sentence of training: what a tokenizer may be made from."""
     tasks = [Task(kind, colour) for kind in TASKS for colour in COLOURS]
-    return [text for task in tasks for text in wordings(task)] + list(_NOTHING)
+    return [text for task in tasks for text in wordings(task)] + no_block_wordings()
 
 
 def parse_task(text: str) -> Task | None:
