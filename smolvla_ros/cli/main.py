@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from smolvla_ros import __version__
-from smolvla_ros.cli import bench, check, demo, evaluate, faults, gate, srdf, train
+from smolvla_ros.cli import bench, check, demo, demonstrate, evaluate, faults, gate, srdf, train
 from smolvla_ros.schema import ConfigError
 
-COMMANDS = (demo, evaluate, train, check, gate, srdf, faults, bench)
+COMMANDS = (demo, demonstrate, evaluate, train, check, gate, srdf, faults, bench)
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 

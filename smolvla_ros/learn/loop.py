@@ -40,6 +40,7 @@ class CellLoop:
 
     Attributes:
         robot, joint_map, world: as the nodes have them. gate: None when it is off.
+        pictured: the policy's feature → the scene's camera.
         time: s since the scene began, and a second. setpoint: ``[D]`` rad that the arm was
             sent last. dt: s a tick.
 
@@ -62,7 +63,7 @@ class CellLoop:
         start = self.robot.pose(cell.sim.start)
         self.world = World(self.robot, scene, cell.sim.seed, start, cell.sim.physics_rate)
         self.dt = 1.0 / cell.safety_monitor.rate
-        self._pictured = {
+        self.pictured = {
             camera.feature: _scene_camera(name, camera.topic, cell, scene.cameras)
             for name, camera in cell.vla.cameras.items()
         }
@@ -75,6 +76,15 @@ class CellLoop:
     def reset(self, seed: int, vary: bool = True) -> None:
         """Begin a scene: the gate is enabled and holds the arm where it starts."""
         self.world.reset(seed, vary=vary)
+        self._begin(seed)
+
+    def start_at(self, q: np.ndarray) -> None:
+        """Begin the present scene anew with the arm at ``q`` ``[D]`` rad."""
+        self.world.place(q)
+        self._begin(self._seed)
+
+    def _begin(self, seed: int) -> None:
+        self._seed = seed
         self._grain = np.random.default_rng([seed, 2])
         self.time = _BEGINNING
         self.setpoint = self.world.joint_positions()
@@ -91,7 +101,7 @@ class CellLoop:
             self._cameras = Cameras(self.world)
         self._cameras.see(self.world)
         images = {}
-        for feature, camera in self._pictured.items():
+        for feature, camera in self.pictured.items():
             images[feature] = self._cameras.render(camera)
             add_grain(images[feature], self._grain)
         state = self.joint_map.to_policy(self.world.joint_positions()[self._order])

@@ -19,6 +19,7 @@ from smolvla_ros.learn.tasks import COLOURS, TASKS, Task
 
 _TRIES = 100
 _TOUCHING = 0.002  # m that bodies may overlap in a view
+_CLEAR = 0.012  # m from every zone where a demonstration begins
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,27 @@ class Viewer:
             -1 if task is None else TASKS.index(task.kind),
             -1 if task is None else COLOURS.index(task.block),
         )
+
+    def start(self, task: Task, draw: np.random.Generator) -> np.ndarray | None:
+        """``[D]`` rad near the named block, clear of everything, for a demonstration to begin
+        at; None where none was found."""
+        for _ in range(_TRIES):
+            if task.kind == "touch":
+                q = self._near_touch(task, draw)
+            else:
+                q, _, _ = self._near_pick(task, draw, draw.choice([1, 1, 1, 2]))
+            q = np.clip(q, self._loop.robot.lower + 0.05, self._loop.robot.upper - 0.05)
+            if self._clear(q):
+                return q
+        return None
+
+    def _clear(self, q: np.ndarray) -> bool:
+        gate = self._loop.gate
+        if gate is not None and gate.clearance.distances(q).min() < _CLEAR:
+            return False
+        self._loop.world.place(q)
+        arm = set(self._loop.robot.links)
+        return not any(arm & set(pair) for pair in self._loop.world.contacts())
 
     def _shrink(self, picture: np.ndarray) -> np.ndarray:
         """The mean of each little square: what bilinear scaling by a half gives."""
