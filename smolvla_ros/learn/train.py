@@ -48,7 +48,7 @@ from lerobot.utils.random_utils import load_rng_state
 from smolvla_ros.cell import Cell
 from smolvla_ros.learn import curves
 from smolvla_ros.learn.card import card
-from smolvla_ros.learn.dataset_format import check_dataset, describe
+from smolvla_ros.learn.dataset_format import Description, check_dataset, describe
 from smolvla_ros.learn.memory_dataset import MemoryDataset, keeps_out
 from smolvla_ros.policy import files
 from smolvla_ros.policy.checkpoint import Checkpoint, load_checkpoint
@@ -62,6 +62,7 @@ SAVES = 10  # checkpoints that a run leaves: a kill loses a tenth of it at most
 _PROBE = 24  # steps that are timed to see how many fit into some minutes
 _USED = 0.97  # of the minutes by steps; the rest goes into checkpoints and curves
 _DRAWN_EVERY = 60.0  # s
+_INPUTS = "--policy.input_features"
 # LeRobot's arguments that follow from ours.
 _OURS = {
     "--policy.path": "--from",
@@ -401,27 +402,35 @@ def _check(recipe: Recipe, cell: Cell | None) -> None:
         raise ConfigError(problems)
     config = PreTrainedConfig.from_pretrained(start)
     found = describe(dataset)
-    for name, there, feature in (
-        ("observation.state", found.state, config.robot_state_feature),
-        ("action", found.action, config.action_feature),
-    ):
-        size = 0 if feature is None else feature.shape[0]
-        if feature is not None and len(there) != size:
-            problems.append(f"{dataset}: {name} has {len(there)} numbers, {start} has {size}")
-    if not any(_option(word) == "--rename_map" for word in recipe.more):
-        wanted = {
-            name: tuple(feature.shape[1:])
-            for name, feature in config.image_features.items()
-            if not name.startswith(EMPTY_CAMERA)
-        }
-        if found.cameras != wanted:
-            problems.append(
-                f"{dataset}: cameras are {_sizes(found.cameras)}; {start} has {_sizes(wanted)}"
-            )
+    if not any(_option(word) == _INPUTS for word in recipe.more):  # else they are the dataset's
+        problems += _unlike(config, found, start, dataset)
     if cell is not None:
         problems += check_dataset(dataset, cell)
     if problems:
         raise ConfigError(problems)
+
+
+def _unlike(config: PreTrainedConfig, found: Description, start: Path, dataset: Path) -> list[str]:
+    problems = []
+    for name, there, feature in (
+        ("observation.state", found.state, config.robot_state_feature),
+        ("action", found.action, config.action_feature),
+    ):
+        if feature is not None and len(there) != feature.shape[0]:
+            problems.append(
+                f"{dataset}: {name} has {len(there)} numbers, {start} has {feature.shape[0]}"
+            )
+    wanted = {
+        name: tuple(feature.shape[1:])
+        for name, feature in config.image_features.items()
+        if not name.startswith(EMPTY_CAMERA)
+    }
+    if found.cameras != wanted:
+        problems.append(
+            f"{dataset}: cameras are {_sizes(found.cameras)}; {start} has {_sizes(wanted)}; "
+            f"to give it the dataset's instead, end with -- {_INPUTS}=null"
+        )
+    return problems
 
 
 def _sizes(cameras: Mapping[str, tuple[int, int] | None]) -> str:
