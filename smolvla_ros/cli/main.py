@@ -6,10 +6,21 @@ import argparse
 import sys
 
 from smolvla_ros import __version__
-from smolvla_ros.cli import bench, check, demo, demonstrate, evaluate, faults, gate, srdf, train
+from smolvla_ros.cli import (
+    bench,
+    check,
+    demo,
+    demonstrate,
+    evaluate,
+    faults,
+    gate,
+    pretrain,
+    srdf,
+    train,
+)
 from smolvla_ros.schema import ConfigError
 
-COMMANDS = (demo, demonstrate, evaluate, train, check, gate, srdf, faults, bench)
+COMMANDS = (demo, demonstrate, pretrain, train, evaluate, check, gate, srdf, faults, bench)
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 

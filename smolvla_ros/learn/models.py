@@ -26,6 +26,11 @@ from transformers import (
 
 from smolvla_ros.learn.tasks import training_texts
 
+PLAIN = {
+    key: {"mean": torch.zeros(6), "std": torch.ones(6)} for key in ("observation.state", "action")
+}
+"""Statistics of no data: state and action as they are."""
+
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 
 TOKENS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}

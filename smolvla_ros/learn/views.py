@@ -7,17 +7,23 @@ No physics runs: the arm is put where it could be, a gripped block into the grip
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
+from smolvla_ros.cell import Cell
+from smolvla_ros.cli.processes import die_with_parent
 from smolvla_ros.learn import expert as skill
 from smolvla_ros.learn.expert import JAW, ROLL, Blocks, Expert
 from smolvla_ros.learn.loop import CellLoop
 from smolvla_ros.learn.tasks import COLOURS, TASKS, Task
 
 _TRIES = 100
+_PART = 2000  # views a file
 _TOUCHING = 0.002  # m that bodies may overlap in a view
 _CLEAR = 0.012  # m from every zone where a demonstration begins
 
@@ -209,13 +215,49 @@ class Viewer:
         return q, {task.block: (gripper.act(at), gripper.rotation)}, skill._GRIP
 
 
-def joined(views: list[Views]) -> Views:
-    """All of several."""
-    return replace(
-        views[0],
-        images={n: np.concatenate([v.images[n] for v in views]) for n in views[0].images},
-        **{
-            n: np.concatenate([getattr(v, n) for v in views])
-            for n in ("state", "actions", "blocks", "task", "named")
-        },
-    )
+def make_views(
+    cell: Cell,
+    folder: Path,
+    count: int,
+    workers: int,
+    *,
+    rows: int,
+    pixels: int,
+    told: Callable[[int], None] = lambda made: None,
+) -> Views:
+    """``count`` views of scenes 0, 1 … in files of ``folder``; those that are there are kept.
+
+    Args:
+        workers: processes. rows: in a plan. pixels: side of the pictures that are kept.
+        told: how many there are, now and then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [range(k, min(k + _PART, count)) for k in range(0, count, _PART)]
+    paths = {folder / f"{part.start:06d}-{part.stop:06d}.npz": part for part in parts}
+    missing = {path: part for path, part in paths.items() if not path.exists()}
+    made = sum(len(part) for path, part in paths.items() if path not in missing)
+    told(made)
+    # A forked process cannot draw.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (cell, rows, pixels)) as pool:
+        work = {pool.submit(_make_part, path, part): part for path, part in missing.items()}
+        for done in as_completed(work):
+            done.result()
+            made += len(work[done])
+            told(made)
+    return Views.load(*paths)
+
+
+_viewer: Viewer | None = None  # of a worker
+
+
+def _begin(cell: Cell, rows: int, pixels: int) -> None:
+    global _viewer
+    die_with_parent()
+    _viewer = Viewer(CellLoop(cell, "off"), rows, 1.0 / cell.vla.chunk_rate, pixels)
+
+
+def _make_part(path: Path, seeds: range) -> None:
+    part = path.with_suffix(".part.npz")
+    _viewer.make(seeds).save(part)
+    part.replace(path)  # whole, or not there

@@ -15,7 +15,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
 from smolvla_ros.cell import load_cell, load_joint_map, load_robot
-from smolvla_ros.learn.make_checkpoint import FULL, INSTRUCTIONS, make_policy, make_vlm
+from smolvla_ros.learn.models import FULL, PLAIN, make_policy, make_vlm
 from smolvla_ros.policy.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from smolvla_ros.policy.engine import Guide, LeRobotEngine
 from smolvla_ros.policy.observation import Observation
@@ -46,7 +46,7 @@ def full(runs: int = 6) -> dict[str, Any]:
     threads = max(1, (os.cpu_count() or 1) - 1)
     with tempfile.TemporaryDirectory() as folder, _threads(threads):
         make_vlm(Path(folder), FULL)
-        policy, preprocess, postprocess = make_policy(Path(folder), seed=0, size=FULL)
+        policy, preprocess, postprocess = make_policy(Path(folder), 0, PLAIN, FULL)
         for feature in policy.config.image_features:
             policy.config.input_features[feature] = PolicyFeature(
                 type=FeatureType.VISUAL, shape=(3, *_FULL_IMAGE)
@@ -137,7 +137,7 @@ def _observation(checkpoint: Checkpoint, rng: np.random.Generator) -> Observatio
     shapes = {n: f.shape for n, f in checkpoint.config.image_features.items()}
     images = {n: rng.integers(256, size=(s[1], s[2], 3), dtype=np.uint8) for n, s in shapes.items()}
     state = rng.normal(0.0, 5.0, checkpoint.state_size)
-    return Observation(images, state, INSTRUCTIONS[0], {"bench": 0.0})
+    return Observation(images, state, "touch the red block", {"bench": 0.0})
 
 
 def _joint_map() -> JointMap:

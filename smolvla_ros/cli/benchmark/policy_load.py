@@ -14,15 +14,7 @@ from pathlib import Path
 
 import torch
 
-from smolvla_ros.learn.make_checkpoint import (
-    CAMERAS,
-    FULL,
-    INSTRUCTIONS,
-    MEAN,
-    make_policy,
-    make_vlm,
-    random_images,
-)
+from smolvla_ros.learn.models import CAMERAS, FULL, PLAIN, make_policy, make_vlm
 
 
 def main() -> None:
@@ -33,12 +25,12 @@ def main() -> None:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         make_vlm(Path(folder), FULL)
-        policy, preprocess, _ = make_policy(Path(folder), seed=0, size=FULL)
+        policy, preprocess, _ = make_policy(Path(folder), 0, PLAIN, FULL)
     parameters = sum(p.numel() for p in policy.parameters())
     print(f"ready {parameters}", flush=True)
     while True:
-        observation = dict(zip(CAMERAS, random_images(2), strict=True))
-        observation |= {"observation.state": MEAN, "task": INSTRUCTIONS[0]}
+        observation = {camera: torch.rand(3, 480, 640) for camera in CAMERAS}
+        observation |= {"observation.state": torch.zeros(6), "task": "touch the red block"}
         started = time.monotonic()
         with torch.no_grad():
             policy.predict_action_chunk(preprocess(observation))
