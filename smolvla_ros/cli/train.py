@@ -42,7 +42,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="default 0")
     parser.add_argument(
         "--threads", type=int, metavar="T",
-        help="of torch (default: as many as there are cores); 1 on a machine that does more",
+        help="of torch (default: its own choice, all cores); 1 on a machine that does more",
     )  # fmt: skip
     parser.add_argument(
         "--minutes", type=float, metavar="M",
@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "60")  # a file keeps every line of a bar
     # Slow to import.
+    import torch
+
     from smolvla_ros.learn.train import Recipe, resume, train
     from smolvla_ros.policy.checkpoint import CheckpointError, find_checkpoint
 
@@ -83,8 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume:
             resume(out, cell, given, _say)
         else:
-            threads = len(os.sched_getaffinity(0))
-            standard = {"steps": _STEPS, "batch_size": _BATCH, "threads": threads}
+            standard = {
+                "steps": _STEPS,
+                "batch_size": _BATCH,
+                "threads": torch.get_num_threads(),
+            }
             train(Recipe(**standard | given), out, cell, arguments.minutes, _say)
     except CheckpointError as error:
         raise ConfigError(error.problems) from error
