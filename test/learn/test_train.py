@@ -28,8 +28,8 @@ from smolvla_ros.cell import load_joint_map
 from smolvla_ros.cli.main import main
 from smolvla_ros.learn import card, curves
 from smolvla_ros.learn.dataset import DatasetWriter
-from smolvla_ros.learn.models import make_vlm
 from smolvla_ros.learn.memory_dataset import MemoryDataset, keeps_out
+from smolvla_ros.learn.models import make_vlm
 from smolvla_ros.policy.loading import load_policy
 
 SIZE = (48, 64)  # height, width
