@@ -301,10 +301,25 @@ class SimConfig:
     camera_rate: float = key(30.0, doc="Hz", above=0.0, at_most=200.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecorderConfig:
+    """Parameters of the recorder. Cameras, joints, units and rate are the policy's."""
+
+    robot: RobotConfig | None = key(None, doc="as for every node; the policy's is used")
+    out: str = key("", doc="the dataset's folder, relative to the working directory")
+    resume: bool = key(False, doc="append to the dataset that is there")
+    video: bool = key(False, doc="keep pictures as video, lossy, instead of PNG")
+    robot_type: str = key("", doc="LeRobot's word for the arm; absent: the URDF's name")
+    max_gap: int = key(1, doc="frames in a row that may be missing in an episode", at_least=0)
+    max_seconds: float = key(300.0, doc="s after which an episode ends", above=0.0)
+    action_max_age: float = key(0.1, doc="s; an older set-point is none", above=0.0)
+
+
 SECTIONS: dict[str, type] = {
     "safety_monitor": MonitorConfig,
     "vla": VlaConfig,
     "sim": SimConfig,
+    "recorder": RecorderConfig,
 }
 
 
@@ -316,6 +331,7 @@ class Cell:
     safety_monitor: MonitorConfig | None = None
     vla: VlaConfig | None = None
     sim: SimConfig | None = None
+    recorder: RecorderConfig | None = None
 
 
 def load_cell(path: str | Path) -> Cell:

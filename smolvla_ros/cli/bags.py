@@ -1,7 +1,10 @@
-"""Inputs of a gate out of a rosbag2 folder, an .mcap or a .db3 file. No ROS needed."""
+"""A rosbag2 folder, an .mcap or a .db3 file, and a gate's inputs out of it. No ROS needed."""
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,106 @@ from smolvla_ros.cell import MonitorConfig, SourceConfig
 from smolvla_ros.safety.offline import Line
 from smolvla_ros.schema import ConfigError
 
-_TYPES = {
+TYPES = {
     "JointTrajectory": "trajectory_msgs/msg/JointTrajectory",
     "JointState": "sensor_msgs/msg/JointState",
     "Float64MultiArray": "std_msgs/msg/Float64MultiArray",
     "Bool": "std_msgs/msg/Bool",
+    "String": "std_msgs/msg/String",
+    "Image": "sensor_msgs/msg/Image",
+    "CompressedImage": "sensor_msgs/msg/CompressedImage",
 }
+
+_OUT_OF_ORDER = 3 * 10**9  # ns by which a message may stand too late in its file
+
+
+class Bag:
+    """A rosbag2 folder (sqlite3 or MCAP), or one storage file. A context manager.
+
+    Raises:
+        ConfigError: no bag, or a library that is not installed.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            from rosbags.highlevel import AnyReader, AnyReaderError
+            from rosbags.typesys import Stores, get_typestore
+        except ImportError as error:
+            raise ConfigError(
+                f"{path}: to read bags install rosbags: pip install 'smolvla_ros[bags]' ({error})"
+            ) from error
+        self.path = path
+        self._errors = (AnyReaderError, OSError)
+        with self._named():
+            # Bags of sqlite3 from before Iron carry no message definitions.
+            store = get_typestore(Stores.ROS2_JAZZY)
+            self._reader = AnyReader([path], default_typestore=store)
+
+    def __enter__(self) -> Bag:
+        with self._named():
+            self._reader.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def topics(self, name: str, kind: str) -> list[str]:
+        """Those of one of ``TYPES`` that a cell may mean by ``name``. Its names are relative:
+        a bag has them under its namespace."""
+        there = sorted({c.topic for c in self._reader.connections if c.msgtype == TYPES[kind]})
+        own = f"/{name.lstrip('/')}"
+        return [t for t in there if t == own] or [t for t in there if t.endswith(own)]
+
+    def holds(self, kind: str | None = None) -> str:
+        """What is in it, or what of one of ``TYPES``, for people."""
+        wanted = TYPES[kind] if kind else None
+        found = {(c.topic, c.msgtype) for c in self._reader.connections}
+        return ", ".join(f"{t} ({k})" for t, k in sorted(found) if wanted in (None, k)) or "nothing"
+
+    def count(self, topics: Collection[str]) -> int:
+        """How many messages there are on these."""
+        return sum(c.msgcount for c in self._reader.connections if c.topic in topics)
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[float, str, Any]]:
+        """(s when the bag received it, topic, message), in order of that time.
+
+        Raises:
+            ConfigError: the bag breaks off.
+        """
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        # Sorted here, and stably: of files that were closed in mid-recording not each storage
+        # keeps the order. Pictures of minutes would not fit into memory.
+        held: list[tuple[int, int, Any, bytes]] = []
+        with self._named():
+            for number, (c, at, raw) in enumerate(self._reader.messages(connections)):
+                heapq.heappush(held, (at, number, c, raw))
+                while at - held[0][0] > _OUT_OF_ORDER:
+                    yield self._read(heapq.heappop(held))
+            while held:
+                yield self._read(heapq.heappop(held))
+
+    def _read(self, entry: tuple[int, int, Any, bytes]) -> tuple[float, str, Any]:
+        at, _, connection, raw = entry
+        message = self._reader.deserialize(raw, connection.msgtype)
+        return at * 1e-9, connection.topic, message
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise ConfigError(f"{self.path}: is no bag that can be read ({error})") from error
+
+
+def one_of(bag: Bag, name: str, kind: str) -> tuple[list[str], list[str]]:
+    """The topic that a cell means by ``name``, if it is there, and what is wrong."""
+    found = bag.topics(name, kind)
+    if len(found) < 2:
+        return found, []
+    return [], [
+        f"{bag.path}: {name!r} may be {' or '.join(found)}; write the one that is meant as the "
+        "topic in the cell, or bag one arm's topics alone"
+    ]
 
 
 def read_bag(path: Path, config: MonitorConfig) -> list[Line]:
@@ -30,30 +127,12 @@ def read_bag(path: Path, config: MonitorConfig) -> list[Line]:
         ConfigError: no bag, a library that is not installed, a topic that stands for two, or
             none of the topics.
     """
-    try:
-        from rosbags.highlevel import AnyReader, AnyReaderError
-        from rosbags.typesys import Stores, get_typestore
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: to read bags install rosbags: pip install 'smolvla_ros[bags]' ({error})"
-        ) from error
-    try:
-        # Bags of sqlite3 from before Iron carry no message definitions.
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as bag:
-            read = _readers(bag.connections, config, path)
-            connections = [c for c in bag.connections if c.topic in read]
-            # Sorted here, and stably: of files that were closed in mid-recording not each
-            # storage keeps the order.
-            found = sorted(bag.messages(connections), key=lambda m: m[1])
-            return [
-                Line(at * 1e-9, read[c.topic](bag.deserialize(raw, c.msgtype)))
-                for c, at, raw in found
-            ]
-    except (AnyReaderError, OSError) as error:
-        raise ConfigError(f"{path}: is no bag that can be read ({error})") from error
+    with Bag(path) as bag:
+        read = _readers(bag, config)
+        return [Line(at, read[topic](message)) for at, topic, message in bag.messages(read)]
 
 
-def _readers(connections: list[Any], config: MonitorConfig, path: Path) -> dict[str, Any]:
+def _readers(bag: Bag, config: MonitorConfig) -> dict[str, Any]:
     """Topic in the bag → function from its message to a line's body."""
     heartbeat = config.stop_heartbeat is not None
     wanted: list[tuple[str, str, Any]] = [
@@ -63,22 +142,14 @@ def _readers(connections: list[Any], config: MonitorConfig, path: Path) -> dict[
     for name, source in config.named_sources().items():
         wanted.append((source.topic, source.type, _command(name, source)))
     topics: dict[str, Any] = {}
-    problems = []
+    problems: list[str] = []
     for topic, kind, read in wanted:
-        there = sorted({c.topic for c in connections if c.msgtype == _TYPES[kind]})
-        own = f"/{topic.lstrip('/')}"
-        # The monitor's names are relative: a bag has them under its namespace.
-        found = [t for t in there if t == own] or [t for t in there if t.endswith(own)]
-        if len(found) > 1:
-            problems.append(
-                f"{path}: {topic!r} may be {' or '.join(found)}; write the one that is meant as "
-                "the topic in the cell, or bag one arm's topics alone"
-            )
+        found, wrong = one_of(bag, topic, kind)
+        problems += wrong
         topics |= dict.fromkeys(found, read)
     if not topics and not problems:
         needed = ", ".join(f"{t} ({k})" for t, k, _ in wanted)
-        there = ", ".join(sorted({f"{c.topic} ({c.msgtype})" for c in connections})) or "nothing"
-        problems.append(f"{path}: none of {needed} in it; it holds {there}")
+        problems.append(f"{bag.path}: none of {needed} in it; it holds {bag.holds()}")
     if problems:
         raise ConfigError(problems)
     return topics

@@ -9,18 +9,22 @@ from smolvla_ros import __version__
 from smolvla_ros.cli import (
     bench,
     check,
+    convert,
     demo,
     demonstrate,
     evaluate,
     faults,
     gate,
     pretrain,
+    record,
     srdf,
     train,
 )
 from smolvla_ros.schema import ConfigError
 
-COMMANDS = (demo, demonstrate, pretrain, train, evaluate, check, gate, srdf, faults, bench)
+COMMANDS = (
+    demo, record, convert, demonstrate, pretrain, train, evaluate, check, gate, srdf, faults, bench,
+)  # fmt: skip
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 

@@ -32,6 +32,9 @@ def pictures(reliability: str) -> QoSProfile:
 NEWEST_IN = _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
 """Commands and states as they come in: only the newest counts; matches every publisher."""
 
+EVERY_ONE_IN = _keep_last(200, ReliabilityPolicy.BEST_EFFORT)
+"""Set-points as they go by: none is overwritten by the next; matches every publisher."""
+
 STREAM_OUT = _keep_last(20, ReliabilityPolicy.RELIABLE)
 """Commands and states as they go out: matches every subscription; a recorder misses none."""
 
