@@ -47,6 +47,8 @@ setup(
         ],
         "kinematics": ["pin>=4.1,<4.2", "coal>=3.0,<3.1"],
         "policy": ["lerobot[smolvla]>=0.6.1,<0.7"],
+        # A dataset's rows, and LeRobot's trainer; training's pictures of curves.
+        "train": ["lerobot[smolvla,dataset]>=0.6.1,<0.7", "matplotlib>=3.10,<4"],
         "bags": ["rosbags>=0.11,<0.12"],
         "sim": ["mujoco>=4.0,<4.1", "matplotlib>=3.10,<4"],
         "test": [
@@ -71,6 +73,7 @@ setup(
             "safety_monitor = smolvla_ros.nodes.safety_monitor:main",
             "sim_node = smolvla_ros.nodes.sim_node:main",
             "vla_node = smolvla_ros.nodes.vla_node:main",
+            "recorder_node = smolvla_ros.nodes.recorder_node:main",
         ],
     },
 )
