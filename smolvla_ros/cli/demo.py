@@ -22,6 +22,7 @@ from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
 _READY = ("no observation: instruction: none given", "publishing chunks")
+_INSTRUCTIONS = ("touch the green block", "pick up the red block")
 MOVED = 0.05  # rad of travel, summed over the joints, that count as moving
 FIRST_MOTION = 0.01  # rad away from the start
 
@@ -36,7 +37,11 @@ def add(subparsers: Any) -> None:
         "not move or the gate's promise was broken; 2 if the cell is wrong.",
     )
     parser.add_argument("--cell", type=Path, help="cell YAML (default: the SO-101 tabletop)")
-    parser.add_argument("--instruction", default="touch the red block", metavar="TEXT")
+    parser.add_argument(
+        "--instruction", action="append", metavar="TEXT",
+        help="what to do; given again: the next, when the arm has got to the block of the one "
+        f"before (default: {' and '.join(map(repr, _INSTRUCTIONS))})",
+    )  # fmt: skip
     parser.add_argument("--duration", type=float, default=30.0, metavar="S")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary here")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write plots and pictures here")
@@ -47,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo. Returns the exit code."""
     if not arguments.duration > 0:
         raise ConfigError(f"--duration: is {arguments.duration}; write seconds above 0")
-    if not arguments.instruction.strip():
+    arguments.instruction = arguments.instruction or list(_INSTRUCTIONS)
+    if not all(text.strip() for text in arguments.instruction):
         raise ConfigError("--instruction: is empty; write what to do")
     try:
         path = arguments.cell or share("config", "so101_tabletop.yaml")
@@ -93,6 +99,60 @@ def check_cell(path: Path) -> tuple[Cell, RobotModel]:
     return cell, robot
 
 
+class Asked:
+    """One instruction, from when it is given on; times in seconds of the ROS clock."""
+
+    def __init__(self, text: str, watcher):
+        from smolvla_ros.learn.tasks import parse_task
+
+        self.text = text
+        self._task = parse_task(text)
+        self._speed = _speed(watcher.recording.measured)
+        self._given = watcher.now()
+        self._touched: float | None = None
+        self._done: float | None = None
+        if self._task is not None:
+            watcher.set_parameters("sim", task=self._judged)
+        watcher.instruct(text)
+
+    @property
+    def _judged(self) -> str:
+        return f"{self._task.kind} {self._task.block}"
+
+    @property
+    def met(self) -> bool:
+        """Whether the arm has got to the block that it names: it may still be moving."""
+        return self._touched is not None or self._done is not None
+
+    def waited(self, watcher) -> float:
+        """Seconds since it was given."""
+        return watcher.now() - self._given
+
+    def say_until_heard(self, watcher) -> None:
+        """A subscriber that was just discovered may have missed it."""
+        if watcher.status["vla"][2].get("instruction") != self.text:
+            watcher.instruct(self.text)
+
+    def look(self, watcher) -> None:
+        """What the simulator says of it."""
+        seen = watcher.episode
+        if self._task is None or seen is None or seen.task != self._judged:
+            return
+        if self._touched is None and self._task.block in seen.touched and not seen.lost:
+            self._touched = watcher.now()
+        if self._done is None and seen.success:
+            self._done = watcher.now()
+
+    def figures(self, began: float) -> dict[str, Any]:
+        """Seconds from ``began`` on; None for what did not come to pass."""
+        times = {"given_s": self._given, "touched_s": self._touched, "done_s": self._done}
+        return {
+            "text": self.text,
+            "arm_speed_when_given_rad_s": round(self._speed, 3),
+            **{k: None if t is None else round(t - began, 2) for k, t in times.items()},
+        }
+
+
 class _Demo:
     def __init__(self, arguments, cell: Cell, robot: RobotModel, nodes: CellProcesses, domain: int):
         self._arguments = arguments
@@ -101,6 +161,7 @@ class _Demo:
         self._nodes = nodes
         self._domain = domain
         self._live = sys.stdout.isatty()
+        self._asked: list[Asked] = []
 
     def run(self) -> int:
         from smolvla_ros.cli.watch import Watcher  # rclpy only now: --help needs no ROS
@@ -114,7 +175,7 @@ class _Demo:
                 return 1
             self._wait(lambda: watcher.says("safety_monitor").startswith("holding"), 5.0, "holding")
             pictures = self._pictures(watcher, "start")
-            print(f"gate enabled; instruction: {self._arguments.instruction!r}")
+            print("gate enabled")
             began = watcher.now()
             self._watch(watcher)
             ended = watcher.now()
@@ -152,16 +213,26 @@ class _Demo:
             time.sleep(0.05)
 
     def _watch(self, watcher) -> None:
-        until = time.monotonic() + self._arguments.duration
+        duration = self._arguments.duration
+        until = time.monotonic() + duration
         due = 0.0
+        waiting = list(self._arguments.instruction)
+        share = duration / len(waiting)
         while (left := until - time.monotonic()) > 0:
             self._nodes.check()
-            # A subscriber that was just discovered may have missed it: say it until heard.
-            if watcher.status["vla"][2].get("instruction") != self._arguments.instruction:
-                watcher.instruct(self._arguments.instruction)
+            asked = self._asked[-1] if self._asked else None
+            if asked is not None:
+                asked.look(watcher)
+            if waiting and (asked is None or asked.met or asked.waited(watcher) > share):
+                self._asked.append(Asked(waiting.pop(0), watcher))
+                if self._live and asked is not None:
+                    print()
+                print(f"{duration - left:5.1f} s  instruction: {self._asked[-1].text!r}")
+            elif asked is not None:
+                asked.say_until_heard(watcher)
             if time.monotonic() >= due:
                 due = time.monotonic() + (0.25 if self._live else 5.0)
-                self._line(watcher, self._arguments.duration - left)
+                self._line(watcher, duration - left)
             time.sleep(0.05)
         if self._live:
             print()
@@ -214,6 +285,7 @@ class _Demo:
             "limit_violations": findings.limit_violations,
             "clearance_breaches": findings.clearance_breaches,
             "first_motion_s": None if first is None else round(first, 3),
+            "instructions": [asked.figures(began) for asked in self._asked],
         }
 
     def _finish(self, watcher, findings: Findings, summary, pictures, codes) -> int:
@@ -224,7 +296,7 @@ class _Demo:
             files = write_report(
                 self._arguments.report, self._robot.names, watcher.recording,
                 findings.clearance, config.margin, pictures,
-                f"{self._arguments.instruction!r}, {summary['duration_s']:.0f} s",
+                f"{', '.join(self._arguments.instruction)}: {summary['duration_s']:.0f} s",
             )  # fmt: skip
             print(f"picture: {files[0]}")
         text = json.dumps(summary, indent=2)
@@ -251,6 +323,15 @@ def _travel(measured: list[tuple[float, np.ndarray]]) -> float:
     if len(measured) < 2:
         return 0.0
     return float(np.abs(np.diff(np.array([q for _, q in measured]), axis=0)).sum())
+
+
+def _speed(measured: list[tuple[float, np.ndarray]]) -> float:
+    """The fastest joint over the last tenth of a second, rad/s."""
+    recent = measured[-11:]
+    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+        return 0.0
+    (t0, q0), (t1, q1) = recent[0], recent[-1]
+    return float(np.abs(q1 - q0).max() / (t1 - t0))
 
 
 def _percentiles(values: list[float], *which: int) -> dict[str, float]:

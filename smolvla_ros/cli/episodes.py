@@ -8,9 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
@@ -21,7 +18,7 @@ from smolvla_ros.cli.watch import Watcher
 from smolvla_ros.learn.sheet import Film
 from smolvla_ros.learn.trials import NONE, Outcome, Trial
 from smolvla_ros.robot import RobotModel
-from smolvla_ros.ros import episode, messages, qos
+from smolvla_ros.ros import messages, qos
 
 MONITOR = "safety_monitor"
 _SETTLED = 0.4  # s of joint states after a reset until the gate may take the arm there
@@ -66,10 +63,6 @@ class NodeEpisodes:
         self._gated, self._film = gate != "off", film
         setpoints = "arm/joint_trajectory" if gate == "on" else "sim/setpoint"
         self._watcher = Watcher(robot.names, domain, setpoints)
-        self._episode: episode.Episode | None = None
-        self._watcher.node.create_subscription(
-            DiagnosticStatus, "sim/episode", self._on_episode, qos.EVENT
-        )
 
     def __enter__(self) -> NodeEpisodes:
         self._watcher.__enter__()
@@ -107,13 +100,13 @@ class NodeEpisodes:
         before = self._counters()
         film = Film(trial.limit) if self._film else None
         stop_filming = self._start(film)
-        number = self._episode.number
-        began = self._episode.time
-        self._set("vla", instruction=trial.instruction)
+        number = self._watcher.episode.number
+        began = self._watcher.episode.time
+        self._watcher.set_parameters("vla", instruction=trial.instruction)
         self._trigger("vla/start")
         self._wait(lambda: self._is_over(trial, began), 3.0 * trial.limit + _PATIENCE, "its end")
         stop_filming()
-        found, stopped = self._episode, self._stopped()
+        found, stopped = self._watcher.episode, self._stopped()
         assert found.number == number
         self._rest()
         counted = self._counters()
@@ -161,12 +154,12 @@ class NodeEpisodes:
     def _reset(self, trial: Trial) -> None:
         """A new scene; after this the arm is where it is, for whoever measures it."""
         task = f"{trial.task.kind} {trial.task.block}" if trial.task else ""
-        self._set("sim", seed=trial.seed, task=task, vary=True)
+        self._watcher.set_parameters("sim", seed=trial.seed, task=task, vary=True)
         answer = self._watcher.call("sim/reset", Trigger, Trigger.Request())
         number = int(answer.message)
 
         def settled() -> bool:
-            now = self._episode
+            now = self._watcher.episode
             return now is not None and now.number == number and now.time > _SETTLED
 
         self._wait(settled, _PATIENCE, "the simulator to begin anew")
@@ -199,14 +192,11 @@ class NodeEpisodes:
         return lambda: self._watcher.node.destroy_subscription(subscription)
 
     def _is_over(self, trial: Trial, began: float) -> bool:
-        now = self._episode
+        now = self._watcher.episode
         done = bool(now.touched) if trial.check == NONE else now.success or now.lost
         return done or now.time - began >= trial.limit or bool(self._stopped())
 
     # -- words ------------------------------------------------------------------------------
-
-    def _on_episode(self, message: DiagnosticStatus) -> None:
-        self._episode = episode.from_message(message)
 
     def _wait(
         self, condition: Callable[[], bool], patience: float, what: str, every: float = 0.02
@@ -220,14 +210,6 @@ class NodeEpisodes:
 
     def _trigger(self, service: str) -> None:
         self._watcher.call(service, Trigger, Trigger.Request())
-
-    def _set(self, node: str, **values: object) -> None:
-        parameters = [Parameter(name, value=v).to_parameter_msg() for name, v in values.items()]
-        request = SetParameters.Request(parameters=parameters)
-        answer = self._watcher.call(f"{node}/set_parameters", SetParameters, request)
-        for result in answer.results:
-            if not result.successful:
-                raise RuntimeError(f"{node}: {result.reason}")
 
     def _state(self) -> str:
         return self._watcher.status.get(MONITOR, (0, "", {}))[2].get("state", "")

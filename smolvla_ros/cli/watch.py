@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.cli.bystander import EVERY_ONE, Bystander
-from smolvla_ros.ros import messages, qos
+from smolvla_ros.ros import episode, messages, qos
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Watcher(Bystander):
         self._clients: dict[str, Any] = {}
         self.recording = Recording()
         self.status: dict[str, Any] = {}
+        self.episode: episode.Episode | None = None
         node = self.node
         node.create_subscription(JointTrajectory, setpoints, self._on_sent, EVERY_ONE)
         node.create_subscription(JointState, "joint_states", self._on_measured, qos.NEWEST_IN)
@@ -57,6 +60,7 @@ class Watcher(Bystander):
             JointTrajectory, "policy/joint_trajectory", self._on_chunk, EVERY_ONE
         )
         node.create_subscription(DiagnosticArray, "diagnostics", self._on_status, qos.EVENT)
+        node.create_subscription(DiagnosticStatus, "sim/episode", self._on_episode, qos.EVENT)
         self._instruction = node.create_publisher(String, "instruction", qos.EVENT)
         self.start()
 
@@ -94,6 +98,9 @@ class Watcher(Bystander):
                 status.message,
                 {v.key: v.value for v in status.values},
             )
+
+    def _on_episode(self, message: DiagnosticStatus) -> None:
+        self.episode = episode.from_message(message)
 
     # -- talking to the cell --------------------------------------------------------------
 
@@ -140,6 +147,19 @@ class Watcher(Bystander):
         """Call ``safety_monitor/<name>`` (stop, reset): (success, message)."""
         answer = self.call(f"safety_monitor/{name}", Trigger, Trigger.Request())
         return answer.success, answer.message
+
+    def set_parameters(self, node: str, **values: object) -> None:
+        """Set parameters of a node.
+
+        Raises:
+            RuntimeError: it refuses one. TimeoutError: no answer.
+        """
+        parameters = [Parameter(name, value=v).to_parameter_msg() for name, v in values.items()]
+        request = SetParameters.Request(parameters=parameters)
+        answer = self.call(f"{node}/set_parameters", SetParameters, request)
+        for result in answer.results:
+            if not result.successful:
+                raise RuntimeError(f"{node}: {result.reason}")
 
     def instruct(self, text: str) -> None:
         """Say what to do."""

@@ -68,6 +68,7 @@ class SimNode(Node):
             if not self.has_parameter(name):
                 self.declare_parameter(name, getattr(self._config, name))
         self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_post_set_parameters_callback(self._after_parameters)
         self._make_cameras = Cameras
         self._late = 0
         self._refused = 0
@@ -139,14 +140,23 @@ class SimNode(Node):
                 return str(error)
         return ""
 
+    def _after_parameters(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.name == "task":
+                with self._lock:
+                    self._judge_anew(parameter.value)
+
+    def _judge_anew(self, task: str) -> None:
+        self._judge = Judge(self._world, *read_task(task, self._world.block_names))
+        self._task, self._told = task, ("", 0.0)
+
     def _serve_reset(self, _request, response):
         seed, vary, task = (self.get_parameter(n).value for n in ("seed", "vary", "task"))
         with self._lock:
             self._playing = None
             self._world.reset(seed, vary=vary)
-            self._judge = Judge(self._world, *read_task(task, self._world.block_names))
-            self._number, self._seed, self._task = self._number + 1, seed, task
-            self._told = ("", 0.0)
+            self._judge_anew(task)
+            self._number, self._seed = self._number + 1, seed
         response.success, response.message = True, str(self._number)
         return response
 
