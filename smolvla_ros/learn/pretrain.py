@@ -11,6 +11,7 @@ What is written is an ordinary LeRobot checkpoint; stage two is LeRobot's own tr
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -39,7 +40,7 @@ from smolvla_ros.learn.views import Views
 STATE, ACTION = "observation.state", "action"
 TOKENS, MASK = "observation.language.tokens", "observation.language.attention_mask"
 PROGRESS = "progress.pt"
-METRICS, CURVES = "metrics.jsonl", "curves.png"
+METRICS, CURVES, SUMMARY = "metrics.jsonl", "curves.png", "stage_one.json"
 _HELD_BACK = 256  # views that are measured on and not learned from
 _EVERY = 250  # steps between two measurements
 _SAVED = 250  # steps between two saves
@@ -320,8 +321,29 @@ class Pretraining:
         self.policy.config.vlm_model_name = step.tokenizer_name = "vlm"
         for part in (self.policy, self._preprocess, self._postprocess):
             part.save_pretrained(self._out)
+        (self._out / SUMMARY).write_text(json.dumps(self.summary(), indent=2) + "\n")
         (self._out / PROGRESS).unlink(missing_ok=True)
         shutil.rmtree(self._out / "views", ignore_errors=True)
+
+    def summary(self) -> dict[str, str | int | float]:
+        """Figures for a model card."""
+        last = curves.read(self._out / METRICS)[-1:]
+        return {
+            "views": len(self._views),
+            "steps": self.step,
+            "views a step": self._recipe.batch,
+            "peak learning rate": self._recipe.rate,
+            "seed": self._recipe.seed,
+            "seconds": round(self._seconds),
+            **{
+                f"{words}, on views held back": round(row[name], 2)
+                for row in last
+                for name, words in (
+                    ("named_mm", "error of the named block, mm"),
+                    ("end_error", "error of a chunk's end, degrees and percent (rms)"),
+                )
+            },
+        }
 
 
 def _moments(values: np.ndarray) -> dict[str, torch.Tensor]:
