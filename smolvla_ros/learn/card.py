@@ -15,6 +15,8 @@ from typing import Any
 
 from smolvla_ros.policy import files
 
+STAGE_ONE = "stage_one.json"
+
 _CARD = """---
 license: apache-2.0
 library_name: lerobot
@@ -200,12 +202,22 @@ def _table(rows: Mapping[str, Any]) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
+def stage_one(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The figures that ``smolvla-ros pretrain`` left in the checkpoint training began from."""
+    path = Path(recipe["start"]) / STAGE_ONE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Write a trained checkpoint's model card.")
     parser.add_argument("--run", type=Path, required=True, help="folder of smolvla-ros train")
     parser.add_argument("--evaluation", type=Path, help="JSON of smolvla-ros evaluate")
-    parser.add_argument("--before", type=Path, help="JSON object of figures of stage one")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        help="JSON object of figures of stage one (default: of the checkpoint begun from)",
+    )
     parser.add_argument("--title", default="A SmolVLA trained with smolvla_ros")
     parser.add_argument("--out", type=Path, help="default: RUN/policy/README.md")
     args = parser.parse_args(argv)
@@ -216,7 +228,14 @@ def main(argv: list[str] | None = None) -> None:
             args.run / "recipe.json", args.run / "summary.json", args.before, args.evaluation
         )
     )  # fmt: skip
-    text = card(policy, recipe, summary, title=args.title, before=before, evaluation=evaluation)
+    text = card(
+        policy,
+        recipe,
+        summary,
+        title=args.title,
+        before=before or stage_one(recipe),
+        evaluation=evaluation,
+    )
     (args.out or policy / "README.md").write_text(text)
 
 

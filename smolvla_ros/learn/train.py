@@ -47,7 +47,7 @@ from lerobot.utils.random_utils import load_rng_state
 
 from smolvla_ros.cell import Cell
 from smolvla_ros.learn import curves
-from smolvla_ros.learn.card import card
+from smolvla_ros.learn.card import card, stage_one
 from smolvla_ros.learn.dataset_format import Description, check_dataset, describe
 from smolvla_ros.learn.memory_dataset import MemoryDataset, keeps_out
 from smolvla_ros.policy import files
@@ -345,7 +345,9 @@ def _run(
     checkpoint = export(last / PRETRAINED_MODEL_DIR, policy)
     summary = _summary(recipe, checkpoint, progress)
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    (policy / "README.md").write_text(card(policy, asdict(recipe), summary))
+    (policy / "README.md").write_text(
+        card(policy, asdict(recipe), summary, before=stage_one(asdict(recipe)))
+    )
     say(f"{policy}: {summary['steps']} steps in {summary['seconds'] / 60:.1f} min")
     return policy
 

@@ -348,7 +348,7 @@ def test_nothing_is_written_over_and_nothing_guessed(
     assert not out.exists()
 
 
-def test_the_card_says_what_was_done_and_measured(trained, tmp_path) -> None:
+def test_the_card_says_what_was_done_and_measured(trained, start, tmp_path) -> None:
     text = (trained / "policy" / "README.md").read_text()
     assert "3 episodes, 30 frames at 10 Hz" in text and "Not evaluated yet." in text
     assert f"{STEPS} steps of 4 frames, seed 3" in text
@@ -361,6 +361,11 @@ def test_the_card_says_what_was_done_and_measured(trained, tmp_path) -> None:
         "limit_violations": 0,
         "clearance_breaches": 0,
     }))  # fmt: skip
+    left = start / "stage_one.json"
+    left.write_text(json.dumps({"views": 48000}))
+    card.main(["--run", str(trained), "--out", str(tmp_path / "first.md")])
+    assert "| views | 48000 |" in (tmp_path / "first.md").read_text()
+    left.unlink()
     before = tmp_path / "before.json"
     before.write_text(json.dumps({"scenes": 4000}))
     out = tmp_path / "README.md"
