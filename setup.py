@@ -48,7 +48,7 @@ setup(
         "kinematics": ["pin>=4.1,<4.2", "coal>=3.0,<3.1"],
         "policy": ["lerobot[smolvla]>=0.6.1,<0.7"],
         # A dataset's rows, and LeRobot's trainer; training's pictures of curves.
-        "train": ["lerobot[smolvla,dataset]>=0.6.1,<0.7", "matplotlib>=3.10,<4"],
+        "train": ["lerobot[smolvla,dataset]>=0.6.1,<0.7", "matplotlib>=3.10,<4", "psutil>=6,<8"],
         "bags": ["rosbags>=0.11,<0.12"],
         "sim": ["mujoco>=4.0,<4.1", "matplotlib>=3.10,<4"],
         "test": [
