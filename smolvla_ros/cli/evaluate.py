@@ -143,8 +143,16 @@ def _check(arguments: argparse.Namespace) -> None:
         ):
             if given != usual:
                 problems.append(f"--{name}: is {given}; the nodes run as they are: add --fast")
-    if arguments.video and importlib.util.find_spec("av") is None:
-        problems.append("--video: needs PyAV to write films; pip install 'smolvla_ros[policy]'")
+    needed = {"mujoco": "sim", "lerobot": "policy"}
+    if arguments.video:
+        needed["av"] = "policy"
+    if not arguments.fast:
+        needed["rclpy"] = "ros"
+    problems += [
+        f"{module}: not installed; pip install 'smolvla_ros[{extra}]'"
+        for module, extra in needed.items()
+        if importlib.util.find_spec(module) is None
+    ]
     if problems:
         raise ConfigError(problems)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -127,12 +128,11 @@ class SimNode(Node):
                 return SetParametersResult(successful=False, reason=f"{parameter.name}: {reason}")
         return SetParametersResult(successful=True)
 
-    def _against(self, name: str, value: object) -> str:
-        kinds = {"seed": int, "vary": bool, "task": str}
-        if name not in kinds:
+    def _against(self, name: str, value: Any) -> str:
+        if name not in ("seed", "vary", "task"):
             return "cannot change while the node runs (seed, vary and task can)"
-        if type(value) is not kinds[name] or (name == "seed" and value < 0):
-            return f"is {value!r}; write {'0 or above' if name == 'seed' else kinds[name].__name__}"
+        if name == "seed" and value < 0:
+            return f"is {value}; write 0 or above"
         if name == "task":
             try:
                 read_task(value, self._world.block_names)
