@@ -12,6 +12,7 @@ import difflib
 import math
 import types
 import typing
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,6 +152,8 @@ def _build(cls: type, data: Any, path: str, problems: list[str]) -> Any:
 
 
 def _convert(hint: Any, value: Any, path: str, rules: Mapping, problems: list[str]) -> Any:
+    if hint is Any:  # somebody else's settings, who checks them
+        return list(value) if isinstance(value, array) else value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -168,3 +169,14 @@ def test_unflatten_leaves_its_input_as_it_was() -> None:
     group = {"b": 1}
     assert unflatten({"a": group, "a.c": 2}) == {"a": {"b": 1, "c": 2}}
     assert group == {"b": 1}
+
+
+def test_somebody_elses_settings_pass_as_they_are_and_as_plain_lists() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Device:
+        settings: dict[str, Any] = key(doc="the maker's own")
+
+    given = {"type": "x", "port": 0, "nested": {"on": True}, "gains": array("d", [1.0, 2.0])}
+    settings = load(Device, {"settings": given}, "f.yaml").settings
+    assert settings == given | {"gains": [1.0, 2.0]}
+    assert type(settings["gains"]) is list
