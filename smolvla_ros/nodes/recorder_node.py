@@ -135,11 +135,13 @@ class RecorderNode(Node):
         """One line: what is being recorded, and how much is kept."""
         with self._lock:
             e = self._episodes
-            words = f"{e.state.value} {e.frames} frames"
-            words += f", {e.gaps} missing" if e.gaps else ""
-            words += f" [{e.task}]" if e.task else ""
-            words += f" ({'; '.join(e.lacking)})" if e.lacking else ""
-            words += f" ({e.reason})" if e.state is State.ENDED else ""
+            words = e.state.value
+            if e.state is not State.IDLE:
+                words += f" {e.frames} frames, {e.frames * self._dt:.1f} s"
+                words += f", {e.gaps} missing" if e.gaps else ""
+                words += f" [{e.task}]" if e.task else ""
+                why = e.reason or "; ".join(e.lacking)
+                words += f" ({why})" if why else ""
             return f"{words} | kept {e.kept} episodes, {e.kept_frames} frames"
 
     def _serve(self, action, _request, response):

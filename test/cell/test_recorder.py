@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,16 @@ def test_a_recording_from_its_first_episode_over_a_kill_to_the_same_out_of_a_bag
             assert success and "episode 1 of this recording" in words
 
             at_rest()
+            # A limit on the size of files fails where a full disk does.
+            limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, -1))
+            call("start")
+            recorded(1)
+            success, words = call("keep")
+            assert not success and words.startswith("the episode is lost: [Errno 27]"), words
+            wait_until(lambda: watcher.says("recorder") == words, 20, "and stays told")
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+            assert describe(out).episodes == 1
+
             press(process, "")  # Enter starts
             recorded(2)
             press(process, "d")

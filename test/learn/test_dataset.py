@@ -398,6 +398,18 @@ def test_a_crash_at_any_move_loses_the_running_episode_at_most(tmp_path, moves, 
     assert_holds(out, [(1, 3, "touch"), (2, 2, "pick"), (3, 2, "push")])
 
 
+def test_a_crash_before_the_first_episode_leaves_what_can_be_resumed(tmp_path) -> None:
+    out = tmp_path / "set"
+    writer = write(out)
+    writer.add(**frame(1), task="touch")
+    writer._staging._lock.close()  # as the end of the process does
+    resumed = write(out, resume=True)
+    assert resumed.episodes == 0
+    episode(resumed, 2, 3, "touch")
+    resumed.close()
+    assert_holds(out, [(2, 3, "touch")])
+
+
 WRITER = """
 import sys
 sys.path[:0] = [{here!r}]
