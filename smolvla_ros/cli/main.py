@@ -15,6 +15,7 @@ from smolvla_ros.cli import (
     evaluate,
     faults,
     gate,
+    init,
     pretrain,
     record,
     srdf,
@@ -23,7 +24,8 @@ from smolvla_ros.cli import (
 from smolvla_ros.schema import ConfigError
 
 COMMANDS = (
-    demo, record, convert, demonstrate, pretrain, train, evaluate, check, gate, srdf, faults, bench,
+    demo, record, convert, demonstrate, pretrain, train, evaluate, init, check, gate, srdf, faults,
+    bench,
 )  # fmt: skip
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 

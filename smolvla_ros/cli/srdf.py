@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from smolvla_ros.robot import RobotError, RobotModel
-from smolvla_ros.robot.sampling import Contact, sample_contacts
+from smolvla_ros.robot.describing import Pairs, sort_pairs
 from smolvla_ros.schema import ConfigError
-
-_ALWAYS = 0.95  # share of samples from which on a contact belongs to the arm, as in MoveIt
-_SEED = 0
 
 
 def add(subparsers) -> None:
@@ -60,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except RobotError as error:
         raise ConfigError(str(error).splitlines()) from error
-    text = first_srdf(robot, arguments.samples)
+    text = first_srdf(robot, sort_pairs(robot, arguments.samples))
     if arguments.out is None:
         sys.stdout.write(text)
     else:
@@ -69,28 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def first_srdf(robot: RobotModel, samples: int) -> str:
+def first_srdf(robot: RobotModel, found: Pairs) -> str:
     """An SRDF whose entries name their reasons as MoveIt's do: Adjacent, Always, Never."""
-    pairs = [(a, b) for a, b in itertools.combinations(robot.geometries, 2) if a.link != b.link]
-    seen = sample_contacts(robot, pairs, samples, _SEED)
-    reasons: dict[str, list[tuple[str, str, Contact]]] = {"Adjacent": [], "Always": [], "Never": []}
-    checked = []
-    for (a, b), contact in sorted(seen.items(), key=lambda item: item[1].nearest):
-        if robot.adjacent(a, b):
-            reasons["Adjacent"].append((a, b, contact))
-        elif contact.share >= _ALWAYS:
-            reasons["Always"].append((a, b, contact))
-        elif contact.share == 0.0:
-            reasons["Never"].append((a, b, contact))
-        else:
-            checked.append(f"{a} ~ {b} (touch in {contact.share:.1%})")
+    checked = [f"{a} ~ {b} (touch in {contact.share:.1%})" for a, b, contact in found.sometimes]
     lines = [
         '<?xml version="1.0"?>',
-        f"<!-- Made from {robot.urdf_path.name} by trying {samples} random postures. Nobody has",
-        "     looked at it yet: take out each entry that could touch, the nearest first. -->",
+        f"<!-- Made by trying {found.samples} random postures. Nobody has looked at it yet: take",
+        "     out each entry that could touch, the nearest first. -->",
         f"<robot name={quoteattr(robot.model.name)}>",
         "  <!-- Checked: " + ("; ".join(checked) or "no pair").replace("--", "- -") + ". -->",
     ]
+    reasons = {"Adjacent": found.adjacent, "Always": found.always, "Never": found.never}
     for reason, entries in reasons.items():
         lines += [
             f"  <disable_collisions link1={quoteattr(a)} link2={quoteattr(b)} "

@@ -17,12 +17,17 @@ _MANY = 3  # joints; fewer may well be alike
 
 def report(robot: RobotModel, samples: int, seed: int) -> list[str]:
     """See :meth:`RobotModel.report`."""
-    lines = [f"link {name}: {_source(robot, name)}" for name in robot.links]
+    lines = shapes_of(robot)
     lines.append(f"{len(robot.self_collision_pairs())} pairs of shapes checked for self-collision")
     lines += hidden_contacts(robot, samples, seed)
     lines += placeholder(robot, "velocity", "rad/s (m/s)")
     lines += placeholder(robot, "effort", "Nm (N)")
     return lines + robot.notes
+
+
+def shapes_of(robot: RobotModel) -> list[str]:
+    """A line for each link: what the collision checks see of it."""
+    return [f"link {name}: {_source(robot, name)}" for name in robot.links]
 
 
 def hidden_contacts(robot: RobotModel, samples: int, seed: int) -> list[str]:

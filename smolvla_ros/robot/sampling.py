@@ -22,12 +22,20 @@ class Contact:
     nearest: float
 
 
+def drawn(robot: RobotModel, samples: int, seed: int) -> np.ndarray:
+    """``[samples, D]`` configurations, drawn evenly between the position limits.
+
+    A joint without limits is drawn over one turn.
+    """
+    lower = np.where(np.isfinite(robot.lower), robot.lower, -np.pi)
+    upper = np.where(np.isfinite(robot.upper), robot.upper, np.pi)
+    return np.random.default_rng(seed).uniform(lower, upper, (samples, robot.dof))
+
+
 def sample_contacts(
     robot: RobotModel, pairs: Sequence[tuple[Geometry, Geometry]], samples: int, seed: int
 ) -> dict[tuple[str, str], Contact]:
-    """Try ``samples`` configurations, drawn evenly between the position limits.
-
-    A joint without limits is tried over one turn.
+    """Try ``samples`` configurations of :func:`drawn`.
 
     Args:
         pairs: shapes; those of the same two links are taken together.
@@ -44,10 +52,8 @@ def sample_contacts(
     names = list(dict.fromkeys(links))
     which = np.array([names.index(pair) for pair in links], dtype=int)
     data, placed = robot.model.createData(), geometry.createData()
-    lower = np.where(np.isfinite(robot.lower), robot.lower, -np.pi)
-    upper = np.where(np.isfinite(robot.upper), robot.upper, np.pi)
     touched, nearest = np.zeros(len(names)), np.full(len(names), np.inf)
-    for q in np.random.default_rng(seed).uniform(lower, upper, (samples, robot.dof)):
+    for q in drawn(robot, samples, seed):
         pin.computeDistances(robot.model, data, geometry, placed, robot.configuration(q))
         now = np.full(len(names), np.inf)
         found = [result.min_distance for result in placed.distanceResults]

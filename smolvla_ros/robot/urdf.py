@@ -96,12 +96,7 @@ def read_urdf(path: Path, text: str, links_without_geometry: Collection[str] = (
     Raises:
         RobotError: with every problem found, one line each.
     """
-    try:
-        root = ET.fromstring(text)
-    except ET.ParseError as error:
-        raise RobotError(f"{path}: is not XML ({error})") from error
-    if root.tag != "robot":
-        raise RobotError(f"{path}: root element is <{root.tag}>; a URDF starts with <robot>")
+    root = _root(path, text)
     if any("xacro" in e.tag for e in root.iter() if isinstance(e.tag, str)):
         raise RobotError(f"{path}: is xacro; expand it first: xacro {path.name} > arm.urdf")
     reader = _Reader()
@@ -110,6 +105,28 @@ def read_urdf(path: Path, text: str, links_without_geometry: Collection[str] = (
     if reader.problems:
         raise RobotError("\n".join(f"{path}: {p}" for p in reader.problems))
     return urdf
+
+
+def bodies_without_shape(path: Path, text: str) -> list[str]:
+    """Links of a URDF with a body that no collision check can see, in the file's order.
+
+    Args:
+        path: what messages call it.
+
+    Raises:
+        RobotError: not XML, or no robot.
+    """
+    return _Reader().bodies_without_shape(_root(path, text))
+
+
+def _root(path: Path, text: str) -> ET.Element:
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise RobotError(f"{path}: is not XML ({error})") from error
+    if root.tag != "robot":
+        raise RobotError(f"{path}: root element is <{root.tag}>; a URDF starts with <robot>")
+    return root
 
 
 class _Reader:
@@ -139,13 +156,7 @@ class _Reader:
 
     def check_bodies(self, root: ET.Element, urdf: Urdf, excused: Collection[str]) -> None:
         """No geometry must never come to mean no collision."""
-        bare = set()
-        for link in root.findall("link"):
-            mass = link.find("inertial/mass")
-            kilograms = 0.0 if mass is None else self._number(mass, "value", 0.0, _named(link))
-            has_body = link.find("visual") is not None or kilograms > _BODY_MASS
-            if has_body and link.find("collision") is None:
-                bare.add(link.get("name", ""))
+        bare = set(self.bodies_without_shape(root))
         for name in sorted(bare - set(excused)):
             self.problems.append(
                 f"link {name} has a body but no <collision>; the gate cannot protect what it "
@@ -162,6 +173,17 @@ class _Reader:
                 self.problems.append(
                     f"links_without_geometry: link {name} has a <collision>; take it off the list"
                 )
+
+    def bodies_without_shape(self, root: ET.Element) -> list[str]:
+        """Links with a mass or a visual and no collision shape, in the file's order."""
+        bare = []
+        for link in root.findall("link"):
+            mass = link.find("inertial/mass")
+            kilograms = 0.0 if mass is None else self._number(mass, "value", 0.0, _named(link))
+            has_body = link.find("visual") is not None or kilograms > _BODY_MASS
+            if has_body and link.find("collision") is None:
+                bare.append(link.get("name", ""))
+        return bare
 
     # -- joints -------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from arms import bent_plate, joint, link, mesh, write_mesh
 
 from smolvla_ros.cli import srdf
 from smolvla_ros.robot import RobotModel
+from smolvla_ros.robot.sampling import sample_contacts
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
@@ -125,7 +126,7 @@ def test_samples_are_drawn_over_the_whole_range(write) -> None:
     )  # fmt: skip
     robot = RobotModel(write("a.urdf", body))
     pair = [tuple(robot.geometries)]
-    (contact,) = srdf.sample_contacts(robot, pair, 4000, 0).values()
+    (contact,) = sample_contacts(robot, pair, 4000, 0).values()
     assert contact.share == pytest.approx(0.02, abs=0.008)
     assert contact.nearest == pytest.approx(-0.02, abs=2e-3)
     assert np.isfinite(contact.nearest)
