@@ -63,6 +63,7 @@ class NodeEpisodes:
         self._gated, self._film = gate != "off", film
         setpoints = "arm/joint_trajectory" if gate == "on" else "sim/setpoint"
         self._watcher = Watcher(robot.names, domain, setpoints)
+        self._acted = [0.0, 0.0]  # s of simulated and of real time
 
     def __enter__(self) -> NodeEpisodes:
         self._watcher.__enter__()
@@ -100,6 +101,7 @@ class NodeEpisodes:
         before = self._counters()
         film = Film(trial.limit) if self._film else None
         stop_filming = self._start(film)
+        started = time.monotonic()
         number = self._watcher.episode.number
         began = self._watcher.episode.time
         self._watcher.set_parameters("vla", instruction=trial.instruction)
@@ -108,6 +110,8 @@ class NodeEpisodes:
         stop_filming()
         found, stopped = self._watcher.episode, self._stopped()
         assert found.number == number
+        self._acted[0] += found.time - began
+        self._acted[1] += time.monotonic() - started
         self._rest()
         counted = self._counters()
         counted.subtract(before)
@@ -132,6 +136,16 @@ class NodeEpisodes:
             min_clearance=findings.min_clearance if findings else math.inf,
         )
         return outcome, film
+
+    def health(self) -> dict[str, float | None]:
+        """Whether the machine kept up: simulated s a real one (1 if it did), and s from an
+        observation to its chunk."""
+        simulated, real = self._acted
+        latency = self._watcher.value("vla", "latency_s", math.nan)
+        return {
+            "real_time": round(simulated / real, 3) if real else None,
+            "latency_s": round(latency, 3) if math.isfinite(latency) else None,
+        }
 
     # -- phases ---------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from smolvla_ros.sim.scene import load_scene
 GATES = ("on", "off", "shadow")
 SOURCES = ("policy", "expert")
 LATENCY = 0.1  # s
+KEPT_UP = 0.95  # of real time, below which a machine is too slow to judge a policy on
 
 Ended = Iterator[tuple[t.Outcome, np.ndarray | None]]
 
@@ -100,9 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"note: scenes below {t.HELD_OUT} may be in the data of a training")
     # A SIGTERM ends what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    how = _fast if arguments.fast else _through_nodes
+    health: dict[str, float | None] = {}
+    if arguments.fast:
+        ended = _fast(arguments, cell, planned)
+    else:
+        ended = _through_nodes(arguments, cell, robot, planned, health)
     began = time.monotonic()
-    outcomes, strips, failure = _collect(how(arguments, cell, robot, planned), len(planned))
+    outcomes, strips, failure = _collect(ended, len(planned))
     summary = {
         "mode": "fast" if arguments.fast else "nodes",
         "source": arguments.source,
@@ -112,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         **t.summarise(outcomes, tasks, blocks),
         "seconds": round(time.monotonic() - began, 2),
     }
+    if health:
+        summary["health"] = health
     if failure:
         summary["failure"] = failure
     return _finish(arguments, summary, outcomes, strips)
@@ -157,7 +164,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError(problems)
 
 
-def _fast(arguments, cell: Cell, _robot: RobotModel, planned: list[t.Trial]) -> Ended:
+def _fast(arguments, cell: Cell, planned: list[t.Trial]) -> Ended:
     from smolvla_ros.learn.evaluate import Setup, run_fast  # MuJoCo: --help needs none
 
     latency = LATENCY if arguments.latency is None else arguments.latency
@@ -165,7 +172,9 @@ def _fast(arguments, cell: Cell, _robot: RobotModel, planned: list[t.Trial]) -> 
     yield from run_fast(setup, planned, arguments.workers)
 
 
-def _through_nodes(arguments, cell: Cell, robot: RobotModel, planned: list[t.Trial]) -> Ended:
+def _through_nodes(
+    arguments, cell: Cell, robot: RobotModel, planned: list[t.Trial], health: dict
+) -> Ended:
     from smolvla_ros.cli.episodes import NodeEpisodes, arguments_of, nodes_of  # rclpy
 
     domain, lock = private_domain()
@@ -182,6 +191,7 @@ def _through_nodes(arguments, cell: Cell, robot: RobotModel, planned: list[t.Tri
             episodes.wait_until_up()
             for trial in planned:
                 outcome, film = episodes.run(trial)
+                health |= episodes.health()
                 if film is not None:
                     film.save(arguments.video / f"{outcome.name}_{outcome.word}.mp4")
                 yield outcome, film.strip() if film is not None else None
@@ -227,6 +237,11 @@ def _finish(arguments, summary: dict, outcomes: list[t.Outcome], strips) -> int:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         whole = summary | {"per_episode": [t.describe(o) for o in outcomes]}
         arguments.json.write_text(json.dumps(whole, indent=2) + "\n")
+    if summary.get("health", {}).get("real_time", 1.0) < KEPT_UP:
+        print(
+            f"note: the machine did not keep up, {summary['health']['real_time']:.0%} of real "
+            "time: the policy answers late, and success is lower for it; --fast does not mind"
+        )
     failures = [summary["failure"]] if "failure" in summary else []
     broken = summary["limit_violations"] or summary["clearance_breaches"]
     if arguments.gate == "on" and broken:

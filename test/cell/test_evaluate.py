@@ -43,6 +43,7 @@ def test_an_evaluation_through_the_nodes_reports_every_episode(tmp_path) -> None
     assert sum(found["interventions"]["ticks"].values()) > 100  # it was asked to move
     assert found["interventions"]["stops"] == {}
     assert len(found["per_episode"]) == 4
+    assert 0.0 < found["health"]["real_time"] < 1.1 and found["health"]["latency_s"] > 0.0
     assert 0.0 < found["simulated_s"] < 4 * 4.0
     assert len(list(tmp_path.glob("*.mp4"))) == 4 and (tmp_path / "sheet.png").is_file()
 
