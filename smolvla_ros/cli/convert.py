@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [m for m in ("torch", "lerobot", "datasets") if importlib.util.find_spec(m) is None]
     if missing:
         raise ConfigError(
-            f"a dataset needs {' and '.join(missing)}; pip install 'smolvla_ros[policy]'"
+            f"a dataset needs {' and '.join(missing)}; pip install 'smolvla_ros[train]'"
         )
     with Bag(arguments.bag) as bag:
         conversion = Conversion(bag, cell, arguments)

@@ -45,7 +45,7 @@ class RecorderNode(Node):
             from smolvla_ros.learn.recording import Recording
         except ImportError as error:
             raise ConfigError(
-                f"recording needs lerobot's datasets ({error}); pip install 'smolvla_ros[policy]'"
+                f"recording needs lerobot's datasets ({error}); pip install 'smolvla_ros[train]'"
             ) from error
         recording = Recording(cell, config)
         self._episodes, self._streams = recording.episodes, recording.streams
