@@ -315,10 +315,46 @@ class RecorderConfig:
     action_max_age: float = key(0.1, doc="s; an older set-point is none", above=0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MotorConfig(JointMapEntry):
+    """How LeRobot writes one joint of a real arm."""
+
+    motor: str = key("", doc="LeRobot's name of its motor; absent: the joint's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig:
+    """Parameters of a real arm's driver."""
+
+    robot: RobotConfig = key(doc="urdf and srdf")
+    type: str = key(doc="LeRobot's word for the robot: so101_follower, …")
+    options: dict[str, Any] = key({}, doc="the fields of its configuration there: port, id, …")
+    joint_map: dict[str, MotorConfig] = key(doc="joint name → motor, unit, sign, offset")
+    rate: float = key(100.0, doc="Hz of joint_states", above=0.0, at_most=1000.0)
+    torque: bool = key(True, doc="hold the arm where it stands at start; false: ~/torque does")
+    timeout: float = key(0.2, doc="s without a set-point until the last is held", above=0.0)
+    takeover: float = key(0.15, doc="rad from the held position where set-points take over",
+                          above=0.0)  # fmt: skip
+    max_velocity: float | None = key(None, doc="rad/s of what is written, after a gap; absent: "
+                                     "the URDF's", above=0.0)  # fmt: skip
+    retries: int = key(2, doc="further tries of a transaction", at_least=0, at_most=20)
+    reply_timeout: float = key(0.03, doc="s that a motor has to answer", above=0.0, at_most=1.0)
+    lost_after: float = key(0.3, doc="s without an answer until the bus is opened anew", above=0.0)
+
+    def units(self) -> list[JointUnit]:
+        """The joint map's entries."""
+        return [JointUnit(n, e.unit, e.sign, e.offset) for n, e in self.joint_map.items()]
+
+    def motors(self) -> dict[str, str]:
+        """Joint → LeRobot's name of its motor."""
+        return {name: entry.motor or name for name, entry in self.joint_map.items()}
+
+
 SECTIONS: dict[str, type] = {
     "safety_monitor": MonitorConfig,
     "vla": VlaConfig,
     "sim": SimConfig,
+    "arm": ArmConfig,
     "recorder": RecorderConfig,
 }
 
@@ -331,6 +367,7 @@ class Cell:
     safety_monitor: MonitorConfig | None = None
     vla: VlaConfig | None = None
     sim: SimConfig | None = None
+    arm: ArmConfig | None = None
     recorder: RecorderConfig | None = None
 
 

@@ -1,0 +1,24 @@
+"""A real arm through LeRobot alone: joint_states out, set-points in."""
+
+from launch import LaunchDescription
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from smolvla_ros.launching import cell_arguments, end_all
+
+
+def generate_launch_description():
+    return LaunchDescription(
+        [
+            *cell_arguments("its section /**/arm is read", "the node"),
+            Node(
+                package="smolvla_ros",
+                executable="arm_node",
+                name="arm",
+                namespace=LaunchConfiguration("namespace"),
+                parameters=[LaunchConfiguration("cell")],
+                output="screen",
+                on_exit=end_all("the arm's driver ended"),
+            ),
+        ]
+    )

@@ -1,0 +1,244 @@
+"""Keeps one arm: a thread that reads it, carries out set-points, and finds it again."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from smolvla_ros.arm.errors import ArmError
+from smolvla_ros.arm.lerobot import LeRobotArm
+from smolvla_ros.arm.watchdog import Mode, Watchdog
+
+_AGAIN = 0.5  # s between two tries to find a lost arm
+_LOOK = 0.3  # s between two looks at the motors' health
+_KEPT = 4096  # durations
+
+Heard = Callable[[float, np.ndarray, np.ndarray, np.ndarray], None]
+
+
+@dataclass
+class Report:
+    """What the keeper says of itself; written by its thread, read by any."""
+
+    mode: Mode = Mode.LOST
+    torque: bool = False
+    trouble: str = ""  # why the arm is lost, or what its last error was
+    limp: list[str] = field(default_factory=list)  # motors without torque
+    alarms: list[str] = field(default_factory=list)  # of the motors
+    temperatures: dict[str, int] = field(default_factory=dict)
+    away: float = 0.0
+    losses: int = 0
+    reads: int = 0
+    writes: int = 0
+    read_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    write_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+
+
+class Keeper:
+    """Owns a connected arm; one thread of its own speaks to it.
+
+    Args:
+        arm: connected. watchdog: which set-point it gets. rate: Hz of reads.
+        lost_after: s without an answer until the arm counts as lost. torque: whether the arm
+            is held as soon as :meth:`start` runs; an arm that is found held stays so.
+        heard: called in the keeper's thread with each state: (seconds since it was asked for,
+            positions, velocities, efforts).
+        say: called with a sentence when something happened that people should know.
+        failed: called with an exception that ends the thread.
+    """
+
+    def __init__(
+        self,
+        arm: LeRobotArm,
+        watchdog: Watchdog,
+        rate: float,
+        lost_after: float,
+        torque: bool,
+        heard: Heard,
+        say: Callable[[str], None],
+        failed: Callable[[BaseException], None],
+    ):
+        self._arm, self._watchdog = arm, watchdog
+        self._period, self._lost_after, self._torque = 1.0 / rate, lost_after, torque
+        self._heard, self._say, self._failed = heard, say, failed
+        self.report = Report()
+        self._wake = threading.Condition()
+        self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
+        self._setpoint: tuple[float, np.ndarray, float] | None = None
+        self._closing = False
+        self._answered = 0.0
+        self._looks = itertools.cycle(("torque", "alarms", "temperatures"))
+        self._thread = threading.Thread(target=self._guard, name="arm", daemon=True)
+
+    def start(self) -> None:
+        """Hold the arm, if it is to be held, and go to work.
+
+        Raises:
+            ArmError: it cannot be held.
+        """
+        if self._torque and self._arm.limp():
+            self._arm.set_torque(True)
+        self._take_up()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; the motors hold what they were told last."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+        self._arm.close()
+
+    def offer(self, q: np.ndarray, over: float) -> None:
+        """A set-point: ``[D]`` rad, to be reached in ``over`` s. Only the newest counts."""
+        with self._wake:
+            self._setpoint = (time.monotonic(), q, over)
+            self._wake.notify()
+
+    def set_torque(self, on: bool, patience: float = 5.0) -> str:
+        """Torque on where the arm stands, or off; returns what is against it, or nothing."""
+        future: Future = Future()
+        with self._wake:
+            self._jobs.append((lambda: self._switch(on), future))
+            self._wake.notify()
+        try:
+            return future.result(timeout=patience)
+        except TimeoutError:
+            return f"no answer within {patience:g} s"
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def _guard(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # a dead thread must end the process, not half of it
+            self._failed(error)
+
+    def _run(self) -> None:
+        read_at = look_at = time.monotonic()
+        while True:
+            job = self._wait(min(read_at, self._watchdog.due_at()))
+            if self._closing:
+                return
+            try:
+                if job is not None:
+                    _carry_out(*job)
+                if self._watchdog.mode is Mode.LOST:
+                    self._find()
+                    read_at = time.monotonic()
+                self._write()
+                now = time.monotonic()
+                if now >= read_at:
+                    read_at = max(read_at + self._period, now)
+                    self._read()
+                    if now >= look_at:
+                        look_at = now + _LOOK
+                        self._look()
+            except ArmError as error:
+                self._trouble(error)
+            self.report.mode, self.report.away = self._watchdog.mode, self._watchdog.away
+
+    def _wait(self, until: float) -> tuple[Callable[[], Any], Future] | None:
+        """Until a set-point, a job, or ``until``; a job, if there is one."""
+        lost = self._watchdog.mode is Mode.LOST
+        with self._wake:
+            left = _AGAIN if lost else max(0.0, until - time.monotonic())
+            self._wake.wait_for(
+                lambda: self._closing or self._jobs or (self._setpoint and not lost), left
+            )
+            setpoint, self._setpoint = self._setpoint, None
+            job = self._jobs.popleft() if self._jobs else None
+        if setpoint is not None:
+            self._watchdog.hear(*setpoint)
+        return job
+
+    def _write(self) -> None:
+        q = self._watchdog.due(time.monotonic())
+        if q is None:
+            return
+        began = time.monotonic()
+        self._arm.write(q, self._period)
+        now = time.monotonic()
+        self._watchdog.wrote(now, q)
+        self.report.writes += 1
+        self.report.write_s.append(now - began)
+
+    def _read(self) -> None:
+        began = time.monotonic()
+        state = self._arm.read()
+        self._answered = time.monotonic()
+        self.report.reads += 1
+        self.report.read_s.append(self._answered - began)
+        self._heard(self._answered - began, *state)
+
+    def _look(self) -> None:
+        """One look at the motors' health: a short one, set-points wait meanwhile."""
+        what = next(self._looks)
+        if what == "torque":
+            limp = self._arm.limp()
+            if self.report.torque and limp:
+                # Some firmware takes torque again with the next goal, wherever that is by then.
+                self._watchdog.release()
+                self._say(f"the torque went off by itself: {', '.join(limp)}")
+            self.report.torque, self.report.limp = not limp, limp
+        elif what == "alarms":
+            self.report.alarms = self._arm.alarms()
+        else:
+            self.report.temperatures = self._arm.temperatures()
+
+    # -- changes ----------------------------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """From how the arm is found: held or limp."""
+        self.report.limp = self._arm.limp()
+        self.report.torque = not self.report.limp
+        if self.report.torque:
+            self._watchdog.hold(self._arm.held())
+        else:
+            self._watchdog.release()
+        self._answered = time.monotonic()
+        self.report.mode = self._watchdog.mode
+
+    def _switch(self, on: bool) -> str:
+        if self._watchdog.mode is Mode.LOST:
+            return f"the arm does not answer: {self.report.trouble}"
+        self._watchdog.release()
+        try:
+            self._arm.set_torque(on)
+        except ArmError as error:
+            return str(error)
+        finally:
+            self._take_up()
+        return ""
+
+    def _find(self) -> None:
+        self._arm.connect()
+        self._take_up()
+        self._say(f"the arm is back, {'held' if self.report.torque else 'without torque'}")
+
+    def _trouble(self, error: ArmError) -> None:
+        said = "; ".join(error.problems)
+        self.report.trouble = said
+        lost = self._watchdog.mode is Mode.LOST
+        if not lost and time.monotonic() - self._answered > self._lost_after:
+            self._watchdog.lose()
+            self.report.losses += 1
+            self._arm.close()
+            self._say(f"the arm is lost: {said}")
+
+
+def _carry_out(job: Callable[[], Any], future: Future) -> None:
+    try:
+        future.set_result(job())
+    except ArmError as error:
+        future.set_result(str(error))
+        raise

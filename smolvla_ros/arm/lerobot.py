@@ -1,0 +1,326 @@
+"""Any robot that LeRobot can make, as an arm in radians and the URDF's joint names."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from lerobot.motors.motors_bus import MotorNormMode, SerialMotorsBus
+from lerobot.robots.robot import Robot
+from lerobot.robots.utils import make_robot_from_config
+
+from smolvla_ros.arm.calibration import missing, outside
+from smolvla_ros.arm.devices import decode
+from smolvla_ros.arm.errors import ArmError
+from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
+from smolvla_ros.robot import JointMap, JointUnit, RobotModel
+from smolvla_ros.schema import ConfigError
+
+_UNITS = {MotorNormMode.DEGREES: "degrees", MotorNormMode.RANGE_0_100: "percent"}
+_SPAN = 6  # reads over which velocities are taken: one alone is an encoder tick or none
+
+# Fields of LeRobot's configurations that the node answers for.
+_NOT_YOURS = {
+    "disable_torque_on_disconnect": "torque goes off by ~/torque alone",
+    "cameras": "cameras have a node of their own",
+    "max_relative_target": "the safety monitor limits steps, and this reads the bus once more",
+}
+
+
+def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
+    """LeRobot's robot; nothing is opened.
+
+    Args:
+        kind: LeRobot's word for it. options: the fields of its configuration. where: what
+            problems begin with.
+
+    Raises:
+        ConfigError: an unknown robot or field, a field that is missing or of the wrong type, or
+            one that is the node's.
+    """
+    problems = [
+        f"{where}.options.{name}: leave it out: {why}"
+        for name, why in _NOT_YOURS.items()
+        if name in options
+    ]
+    if not options.get("id"):
+        problems.append(
+            f"{where}.options.id: missing; LeRobot keeps an arm's calibration under its id"
+        )
+    config = decode("lerobot.robots.RobotConfig", kind, options, where)
+    if problems:
+        raise ConfigError(problems)
+    # Tries are made, and counted, here; torque goes off only where somebody asks for it.
+    ours = {"disable_torque_on_disconnect": False, "num_read_retries": 0}
+    for name, value in ours.items():
+        if hasattr(config, name) and name not in options:
+            setattr(config, name, value)
+    try:
+        return make_robot_from_config(config)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{where}.options: {' '.join(str(error).split())}") from error
+
+
+class LeRobotArm:
+    """:class:`smolvla_ros.arm.ArmDriver` on a robot of LeRobot's.
+
+    Its motors' serial buses, where it has any (``bus``, or ``left_arm.bus`` and the like), are
+    looked at before they are used, keep their torque, and are found again. Other robots are
+    connected as LeRobot does it; whether they have torque is their own business.
+
+    Args:
+        model: the arm's URDF. robot: LeRobot's, not connected.
+        units: how LeRobot writes each joint. motors: the joints' names in LeRobot.
+        where: what problems of the configuration begin with.
+        retries: further tries of a read. reply: s that a motor has to answer.
+
+    Raises:
+        ConfigError: joints that are not the URDF's or not the robot's, or left out; a unit that
+            is not the motor's.
+        ArmError: the calibration file is missing or incomplete.
+    """
+
+    def __init__(
+        self,
+        model: RobotModel,
+        robot: Robot,
+        units: Sequence[JointUnit],
+        motors: Mapping[str, str],
+        where: str,
+        retries: int = 2,
+        reply: float = 0.03,
+    ):
+        self.names = model.names
+        self.robot = robot
+        self.errors: Counter[str] = Counter()
+        self._retries = retries
+        self._parts = dict(_parts(robot))
+        self._keys = [f"{motors[name]}.pos" for name in self.names if name in motors]
+        self._check_names(units, motors, where)
+        self._map = JointMap(
+            sorted(units, key=lambda u: self.names.index(u.joint)), model.limits_by_name()
+        )
+        self._check_calibration()
+        self._buses = {
+            prefix: SerialBus(part.bus, part.calibration, part.calibration_fpath, retries, reply)
+            for prefix, part in self._parts.items()
+        }
+        self._seen: deque[tuple[float, np.ndarray]] = deque(maxlen=_SPAN)
+
+    # -- before anything is opened ----------------------------------------------------------
+
+    def _check_names(
+        self, units: Sequence[JointUnit], motors: Mapping[str, str], where: str
+    ) -> None:
+        there = [k.removesuffix(".pos") for k in self.robot.action_features if k.endswith(".pos")]
+        problems = [
+            f"joint_map.{u.joint}: is no joint of the URDF; it has: {', '.join(self.names)}"
+            for u in units
+            if u.joint not in self.names
+        ]
+        mapped = {u.joint for u in units}
+        problems += [
+            f"joint_map: leaves out joint {n!r} of the URDF; add it"
+            for n in self.names
+            if n not in mapped
+        ]
+        problems += [
+            f"joint_map.{joint}.motor: {self.robot.name} has no {motor!r}; it has: "
+            f"{', '.join(there)}"
+            for joint, motor in motors.items()
+            if motor not in there
+        ]
+        problems += [
+            f"joint_map: no joint has motor {motor!r} of {self.robot.name}; add it"
+            for motor in there
+            if motor not in motors.values()
+        ]
+        modes = {
+            f"{prefix}{name}": motor.norm_mode
+            for prefix, part in self._parts.items()
+            for name, motor in part.bus.motors.items()
+        }
+        for unit in units:
+            mode = modes.get(motors.get(unit.joint, ""))
+            if mode is not None and _UNITS.get(mode) != unit.unit:
+                fix = f"write unit: {_UNITS[mode]}" if mode in _UNITS else "set use_degrees: true"
+                problems.append(
+                    f"joint_map.{unit.joint}.unit: is {unit.unit}, but LeRobot writes this motor "
+                    f"in {mode.value}; {fix}"
+                )
+        if problems:
+            raise ConfigError([f"{where}.{p}" for p in problems])
+
+    def _check_calibration(self) -> None:
+        problems = []
+        for part in self._parts.values():
+            how = (
+                f"lerobot-calibrate --robot.type={part.config.type} --robot.port={part.bus.port} "
+                f"--robot.id={part.id}"
+            )
+            names = list(part.bus.motors)
+            problems += missing(part.calibration_fpath, part.calibration, names, how)
+        if problems:
+            raise ArmError(problems)
+
+    # -- connecting ---------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open and examine; torque stays as it is found.
+
+        Raises:
+            ArmError: a line for each thing that is wrong; everything is closed again.
+        """
+        self._seen.clear()
+        try:
+            for bus in self._buses.values():
+                bus.open()
+                bus.examine()
+            if not self._buses:
+                self._connect_other()
+        except ArmError:
+            self.close()
+            raise
+
+    def _connect_other(self) -> None:
+        try:
+            self.robot.connect(calibrate=False)
+        except BUS_ERRORS as error:
+            raise ArmError(f"{self.robot.name}: {' '.join(str(error).split())}") from error
+        if not self.robot.is_calibrated:
+            raise ArmError(
+                f"{self.robot.calibration_fpath}: the calibration is missing or another one; "
+                f"`lerobot-calibrate --robot.type={self.robot.config.type}`"
+            )
+
+    def close(self) -> None:
+        """Close the ports; torque stays on."""
+        for bus in self._buses.values():
+            bus.close()
+        if not self._buses and self.robot.is_connected:
+            self.robot.disconnect()
+
+    # -- torque -------------------------------------------------------------------------------
+
+    def limp(self) -> list[str]:
+        """Motors without torque, where they say.
+
+        Raises:
+            ArmError: no answer.
+        """
+        return [f"{prefix}{m}" for prefix, bus in self._buses.items() for m in bus.limp()]
+
+    def held(self) -> np.ndarray:
+        """``[D]`` rad that the motors hold.
+
+        Raises:
+            ArmError: no answer.
+        """
+        if not self._buses:
+            return self.read()[0]
+        found: dict[str, float] = {}
+        for prefix, bus in self._buses.items():
+            found |= {f"{prefix}{motor}.pos": value for motor, value in bus.goals().items()}
+        return self._map.to_urdf(np.array([found[k] for k in self._keys]))
+
+    def set_torque(self, on: bool) -> None:
+        """Torque on, the arm held where it stands; or off, and it falls.
+
+        Raises:
+            ArmError: a motor stands outside of its range, or does not do as it is told; or
+                this robot's torque cannot be set.
+        """
+        if not self._buses:
+            raise ArmError(f"{self.robot.name}: LeRobot has no way to set its torque")
+        if on:
+            problems = [
+                line
+                for prefix, bus in self._buses.items()
+                for line in outside(self._parts[prefix].calibration, bus.at_rest())
+            ]
+            if problems:
+                raise ArmError(problems)
+        for prefix, bus in self._buses.items():
+            if on:
+                bus.energise(self._parts[prefix].configure)
+            else:
+                bus.relax()
+
+    def alarms(self) -> list[str]:
+        """What the motors complain of, a line each.
+
+        Raises:
+            ArmError: no answer.
+        """
+        return [line for bus in self._buses.values() for line in bus.alarms()]
+
+    def temperatures(self) -> dict[str, int]:
+        """Motor → degrees Celsius, where they say.
+
+        Raises:
+            ArmError: no answer.
+        """
+        return {
+            f"{prefix}{motor}": value
+            for prefix, bus in self._buses.items()
+            for motor, value in bus.temperatures().items()
+        }
+
+    # -- motion -------------------------------------------------------------------------------
+
+    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``[D]`` rad and rad/s; efforts are NaN, LeRobot reads none.
+
+        Raises:
+            ArmError: no answer after every try.
+        """
+        for attempt in range(self._retries + 1):
+            try:
+                seen = self.robot.get_observation()
+                break
+            except BUS_ERRORS as error:
+                self.errors["read"] += 1
+                self._recover()
+                if attempt == self._retries:
+                    raise ArmError(f"no answer: {' '.join(str(error).split())}") from error
+        q = self._map.to_urdf(np.array([float(seen[k]) for k in self._keys]))
+        now = time.monotonic()
+        velocities = np.zeros(len(q))
+        if self._seen:
+            before, old = self._seen[0]
+            velocities = (q - old) / max(now - before, 1e-6)
+        self._seen.append((now, q))
+        return q, velocities, np.full(len(q), np.nan)
+
+    def write(self, positions: np.ndarray, over: float) -> None:
+        """Send the servos to ``positions`` ``[D]`` rad; they go at once, ``over`` is not theirs.
+
+        Raises:
+            ArmError: it could not be sent.
+        """
+        values = self._map.to_policy(positions)
+        try:
+            self.robot.send_action(dict(zip(self._keys, map(float, values), strict=True)))
+        except BUS_ERRORS as error:
+            self.errors["write"] += 1
+            self._recover()
+            raise ArmError(f"cannot be sent: {' '.join(str(error).split())}") from error
+
+    def _recover(self) -> None:
+        for bus in self._buses.values():
+            bus.recover()
+
+
+def _parts(robot: Robot) -> list[tuple[str, Robot]]:
+    """The arms with a serial bus of their own that a robot consists of, each with the prefix of
+    its features: itself, or those that it holds as ``left_arm`` and ``right_arm``."""
+    if isinstance(getattr(robot, "bus", None), SerialMotorsBus):
+        return [("", robot)]
+    return [
+        (name.removesuffix("arm"), part)
+        for name, part in vars(robot).items()
+        if isinstance(part, Robot) and isinstance(getattr(part, "bus", None), SerialMotorsBus)
+    ]

@@ -1,0 +1,340 @@
+"""One of LeRobot's serial motor buses: who answers on it, what they hold, and its torque.
+
+LeRobot's own driver speaks to the motors; this looks before it does, and keeps a bad line from
+becoming a bad motion. Positions here are raw encoder ticks by motor name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import termios
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lerobot.motors.motors_bus import MotorCalibration, SerialMotorsBus
+
+from smolvla_ros.arm.calibration import differences
+from smolvla_ros.arm.errors import ArmError
+
+T = TypeVar("T")
+
+BUS_ERRORS = (OSError, RuntimeError, termios.error, TypeError, IndexError)
+"""What LeRobot, its SDKs and pyserial raise when the line is bad or gone. OSError covers
+ConnectionError and serial.SerialException; a port that vanishes in a read leaves a TypeError."""
+
+_LOOKS = 5  # at a motor, before it is judged
+_PATIENCE = 10  # tries at what must be so before torque is on
+_SETTLED = 10  # ticks by which two looks at an arm at rest may differ
+
+# The status byte of Feetech's servos.
+_ALARMS = {0: "voltage", 1: "encoder", 2: "over-temperature", 3: "over-current", 5: "overload"}
+
+
+class SerialBus:
+    """A bus of one arm.
+
+    Args:
+        bus: LeRobot's. calibration: of its motors, from LeRobot's file, which is ``file``.
+        retries: further tries of one transaction. reply: s that a motor has to answer.
+    """
+
+    def __init__(
+        self,
+        bus: SerialMotorsBus,
+        calibration: dict[str, MotorCalibration],
+        file: Path,
+        retries: int,
+        reply: float,
+    ):
+        self.bus = bus
+        self.motors = list(bus.motors)
+        self._calibration, self._file = calibration, file
+        self._reply = reply
+        self._port = bus.port_handler
+        # LeRobot's own retries, where it asks for none: configuring an arm is a hundred
+        # transactions, and one bad packet would end it.
+        for name in ("read", "write"):
+            setattr(bus, name, partial(_with_retries, getattr(bus, name), retries))
+        # A reply that came too late must not be taken for that of the next question.
+        self._port.clearPort = self._clear
+        self._port.setPacketTimeout = self._set_timeout
+
+    # -- the line -----------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the port for this process alone.
+
+        Raises:
+            ArmError: there is no such port, it may not be opened, or somebody uses it.
+        """
+        name = self.bus.port
+        self.close()
+        _look_at(name)
+        try:
+            self.bus.connect(handshake=False)
+        except BUS_ERRORS as error:
+            cause = error.__cause__ or error
+            raise ArmError(f"port {name}: cannot be opened: {_one_line(cause)}") from error
+        try:
+            fcntl.flock(self._port.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise ArmError(f"port {name}: another program has locked it; end that one") from error
+        # Wait for bytes in the kernel: the SDK asks again and again otherwise.
+        self._port.ser.timeout = 0.002
+
+    def close(self) -> None:
+        """Let the port go. Torque stays as it is."""
+        self.recover()
+        if self._port.is_open:
+            self._port.closePort()
+
+    def recover(self) -> None:
+        """After an error: the SDK would take its port for busy for ever."""
+        self._port.is_using = False
+
+    def _clear(self) -> None:
+        self._port.ser.flush()
+        self._port.ser.reset_input_buffer()
+
+    def _set_timeout(self, length: int) -> None:
+        port = self._port
+        port.packet_start_time = port.getCurrentTime()
+        port.packet_timeout = port.tx_time_per_byte * (length + 3) + 1e3 * self._reply
+
+    # -- who is there ---------------------------------------------------------------------
+
+    def examine(self) -> None:
+        """Look at every motor before anything is written.
+
+        Raises:
+            ArmError: a line for each motor that does not answer, is of another model, has an
+                alarm or shares its id, and one for a calibration that is not this arm's.
+        """
+        problems, silent, twice = [], [], []
+        for name in self.motors:
+            answers, problem = self._meet(name)
+            if problem:
+                problems.append(problem)
+            if not answers:
+                silent.append(name)
+            elif self._shared(name):
+                twice.append(name)
+        if len(silent) == len(self.motors):
+            raise ArmError(
+                f"port {self.bus.port}: no motor answers; is the arm's power on, and is this the "
+                "arm's port (lerobot-find-port)?"
+            )
+        none = ", and none as " + ", ".join(map(self._called, silent)) if silent else ""
+        problems += [
+            f"port {self.bus.port}: two motors answer as {self._called(name)}{none}; give each its "
+            "own id (lerobot-setup-motors)"
+            for name in twice
+        ]
+        if not twice:
+            problems += [
+                f"port {self.bus.port}: motor {self._called(name)} does not answer; is it plugged "
+                "in, and has it its id (lerobot-setup-motors)?"
+                for name in silent
+            ]
+        if not problems:
+            problems = differences(self._file, self._calibration, self._held_calibration())
+        if problems:
+            raise ArmError(problems)
+
+    def _meet(self, name: str) -> tuple[bool, str]:
+        """Whether a motor answers (garbled counts), and what is wrong with it."""
+        motor, answers = self.bus.motors[name], False
+        for _ in range(_LOOKS):
+            try:
+                model, result, alarm = self._guarded(
+                    lambda: self.bus.packet_handler.ping(self._port, motor.id)
+                )
+            except ArmError:  # half an answer, or one to another question
+                answers = True
+                continue
+            said = self.bus.packet_handler.getTxRxResult(result)
+            answers |= "no status packet" not in said
+            if not self.bus._is_comm_success(result):
+                continue
+            if alarm:
+                return True, f"motor {self._called(name)}: alarm: {alarms(alarm)}"
+            wanted = self.bus.model_number_table[motor.model]
+            if model != wanted:
+                return True, (
+                    f"motor {self._called(name)}: is model {model}, not a {motor.model} ({wanted})"
+                )
+            return True, ""
+        return answers, ""
+
+    def _shared(self, name: str) -> bool:
+        """Whether several motors answer to a name: together they say the same as long as they
+        agree, so they are asked for what they measure."""
+        motor = self.bus.motors[name]
+        address = self.bus.model_ctrl_table[motor.model]["Present_Position"][0]
+        garbled = 0
+        for _ in range(_LOOKS):
+            data, result, _ = self._guarded(
+                lambda: self.bus.packet_handler.readTxRx(self._port, motor.id, address, 8)
+            )
+            time.sleep(0.002)
+            whole = self.bus._is_comm_success(result) and len(data) == 8
+            good = whole and not self._port.ser.in_waiting
+            garbled += not good
+        return garbled > _LOOKS // 2
+
+    def _called(self, name: str) -> str:
+        return f"{name} (id {self.bus.motors[name].id})"
+
+    def _guarded(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except BUS_ERRORS as error:
+            self.recover()
+            raise ArmError(f"port {self.bus.port}: {_one_line(error)}") from error
+
+    def _insist(self, act: Callable[[], T]) -> T:
+        """Do what must be done before torque is on, however bad the line.
+
+        Raises:
+            ArmError: it failed each time.
+        """
+        for attempt in range(_PATIENCE):
+            try:
+                return self._guarded(act)
+            except ArmError:
+                if attempt == _PATIENCE - 1:
+                    raise
+        raise AssertionError("not reached")
+
+    # -- what they hold --------------------------------------------------------------------
+
+    def _held_calibration(self) -> dict[str, MotorCalibration]:
+        return self._insist(self.bus.read_calibration)
+
+    def ticks(self, register: str) -> dict[str, int]:
+        """A register of every motor, raw."""
+        return self._insist(lambda: self.bus.sync_read(register, normalize=False))
+
+    def goals(self) -> dict[str, float]:
+        """Where the motors have been sent, in LeRobot's units: two answers that are the same.
+
+        Raises:
+            ArmError: the line is too bad.
+        """
+        for _ in range(_PATIENCE):
+            found = self._insist(lambda: self.bus.sync_read("Goal_Position"))
+            if found == self._insist(lambda: self.bus.sync_read("Goal_Position")):
+                return found
+        raise ArmError(f"port {self.bus.port}: no two answers are the same")
+
+    def at_rest(self) -> dict[str, int]:
+        """Where the motors stand: two looks that agree, so that no bad packet is believed.
+
+        Raises:
+            ArmError: it moves, or the line is too bad.
+        """
+        before = self.ticks("Present_Position")
+        for _ in range(_PATIENCE):
+            now = self.ticks("Present_Position")
+            if all(abs(now[m] - before[m]) <= _SETTLED for m in now):
+                return now
+            before = now
+            time.sleep(0.02)
+        raise ArmError(f"port {self.bus.port}: the arm moves; hold it still")
+
+    def limp(self) -> list[str]:
+        """Motors without torque; asked twice before it is believed."""
+        limp = [motor for motor, on in self.ticks("Torque_Enable").items() if not on]
+        again = self.ticks("Torque_Enable") if limp else {}
+        return [motor for motor in limp if not again[motor]]
+
+    def energise(self, configure: Callable[[], None] | None) -> None:
+        """Torque on, every limp motor where it stands.
+
+        Args:
+            configure: LeRobot's own for this arm, which ends with torque on; left out where
+                motors hold the arm up, for it begins with torque off.
+
+        Raises:
+            ArmError: a motor stands outside of its range, or does not do as it is told.
+        """
+        limp = self.limp()
+        if not limp:
+            return
+        here = {m: t for m, t in self.at_rest().items() if m in limp}
+        for _ in range(_PATIENCE):
+            self._insist(lambda: self.bus.sync_write("Goal_Position", here, normalize=False))
+            goals = self.ticks("Goal_Position")
+            if all(goals[m] == t for m, t in here.items()):
+                break
+        else:
+            raise ArmError(f"port {self.bus.port}: the motors do not take a goal position")
+        if configure is not None and len(limp) == len(self.motors):
+            self._insist(configure)
+        self._insist(lambda: self.bus.enable_torque(limp))
+        if still := self.limp():
+            raise ArmError(f"motor {', '.join(map(self._called, still))}: does not take torque")
+
+    def relax(self) -> None:
+        """Torque off."""
+        self._insist(self.bus.disable_torque)
+
+    def alarms(self) -> list[str]:
+        """What the motors complain of, a line each."""
+        models = {motor.model for motor in self.bus.motors.values()}
+        if any("Status" not in self.bus.model_ctrl_table[model] for model in models):
+            return []
+        bits = self.ticks("Status").items()
+        return [f"{self._called(motor)}: {alarms(found)}" for motor, found in bits if found]
+
+    def temperatures(self) -> dict[str, int]:
+        """Motor → degrees Celsius."""
+        return self.ticks("Present_Temperature")
+
+
+def alarms(bits: int) -> str:
+    """A motor's status byte in words."""
+    return ", ".join(word for bit, word in _ALARMS.items() if bits >> bit & 1) or f"status {bits}"
+
+
+def _with_retries(call: Callable[..., Any], least: int, *args, num_retry: int = 0, **words) -> Any:
+    return call(*args, num_retry=max(num_retry, least), **words)
+
+
+def _look_at(port: str) -> None:
+    """Raise ArmError if a port is not there, is no terminal, or another process has it."""
+    path = Path(port)
+    if not path.exists():
+        near = sorted(str(p) for p in Path("/dev").glob("tty[AU][CS][MB]*"))
+        there = f"there is {', '.join(near)}" if near else "no USB serial port is there"
+        raise ArmError(f"port {port}: no such device; {there} (lerobot-find-port)")
+    if not stat.S_ISCHR(path.stat().st_mode):
+        raise ArmError(f"port {port}: is no serial port")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise ArmError(
+            f"port {port}: you may not use it; `sudo usermod -aG dialout $USER`, log in again"
+        )
+    real = os.path.realpath(port)
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
+        try:
+            held = any(os.readlink(f) == real for f in (process / "fd").iterdir())
+            words = (process / "cmdline").read_bytes().split(b"\0") if held else []
+        except (PermissionError, FileNotFoundError, ProcessLookupError):
+            continue  # another user's, or it has just ended
+        if held:
+            said = b" ".join(words).decode(errors="replace").strip()
+            raise ArmError(f"port {port}: is used by process {process.name} ({said[:80]}); end it")
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,282 @@
+"""LeRobot's own SO-101 driver on an emulated bus: what is refused before torque is on, that
+nothing jumps, and what bad packets do."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from feetech_bus import OVERLOAD, TICKS, write_calibration
+
+from smolvla_ros.arm.errors import ArmError
+from smolvla_ros.schema import ConfigError
+
+TICK = 1.0 / TICKS
+
+
+def refused(bench, error: type[Exception] = ArmError, lines: int = 1, **options) -> str:
+    """What the driver says against an arm, in so many lines; no motor has got torque or a goal."""
+    with pytest.raises(error) as raised:
+        bench.make(**options).connect()
+    said = str(raised.value)
+    assert len(said.splitlines()) == lines, said
+    assert not any(bench.bus.torque().values()) and not bench.bus.goals
+    return said
+
+
+def connected(bench):
+    arm = bench.make()
+    arm.connect()
+    return arm
+
+
+# -- motion ------------------------------------------------------------------------------
+
+
+def test_it_reads_radians_and_writes_them_back(bench) -> None:
+    arm = connected(bench)
+    np.testing.assert_allclose(arm.read()[0], bench.ready, atol=TICK)
+    arm.set_torque(True)
+    goal = bench.ready + np.array([0.2, -0.1, 0.15, -0.3, 0.4, 0.1])
+    arm.write(goal, 0.01)
+    time.sleep(0.1)
+    positions, velocities, efforts = arm.read()
+    np.testing.assert_allclose(positions, goal, atol=2 * TICK)
+    np.testing.assert_allclose(bench.plant.q, goal, atol=2 * TICK)
+    assert velocities[0] > 0 > velocities[1]
+    assert np.isnan(efforts).all()
+
+
+def test_sign_and_offset_of_the_joint_map_count_both_ways(bench) -> None:
+    bench.units[1] = replace(bench.units[1], sign=-1, offset=0.1)
+    arm = connected(bench)
+    positions = arm.read()[0]
+    assert positions[1] == pytest.approx(-bench.ready[1] + 0.1, abs=TICK)
+    arm.set_torque(True)
+    arm.write(positions + np.array([0, 0.05, 0, 0, 0, 0]), 0.01)
+    time.sleep(0.1)
+    assert bench.plant.q[1] == pytest.approx(bench.ready[1] - 0.05, abs=3 * TICK)
+
+
+# -- torque ------------------------------------------------------------------------------
+
+
+def test_torque_comes_on_where_the_arm_stands(bench) -> None:
+    for servo in bench.bus.servos:  # what an earlier session left there
+        servo.put(42, 2, 3000)
+    arm = connected(bench)
+    assert len(arm.limp()) == 6
+    arm.set_torque(True)
+    assert all(bench.bus.torque().values())
+    np.testing.assert_allclose(bench.plant.q, bench.ready, atol=TICK)
+
+
+def test_an_arm_that_is_held_is_neither_dropped_nor_configured_anew(bench) -> None:
+    first = connected(bench)
+    first.set_torque(True)
+    first.close()
+    bench.bus.goals.clear()
+    again = connected(bench)
+    assert again.limp() == []
+    again.set_torque(True)
+    assert not bench.bus.goals
+    np.testing.assert_allclose(again.held(), bench.ready, atol=TICK)
+
+
+def test_closing_keeps_the_torque_and_only_asking_ends_it(bench) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    arm.close()
+    del arm  # LeRobot's robot has a finaliser that disconnects
+    time.sleep(0.1)
+    assert all(bench.bus.torque().values())
+    arm = connected(bench)
+    arm.set_torque(False)
+    assert not any(bench.bus.torque().values())
+
+
+def test_an_arm_outside_of_its_calibrated_range_gets_no_torque(bench) -> None:
+    bench.plant.q[2] = bench.robot.upper[2] + 0.2
+    arm = connected(bench)
+    with pytest.raises(ArmError, match=r"motor elbow_flex stands at .* outside"):
+        arm.set_torque(True)
+    assert not any(bench.bus.torque().values())
+
+
+# -- a bad line --------------------------------------------------------------------------
+
+
+def test_bad_packets_are_tried_again_and_counted(bench) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    bench.bus.faults.corrupt = bench.bus.faults.drop = bench.bus.faults.noise = 0.01
+    bench.bus.faults.corrupt_in = 0.01
+    for i in range(150):
+        arm.write(bench.ready + 0.001 * i, 0.01)
+        np.testing.assert_allclose(arm.read()[0], bench.plant.q, atol=3 * TICK)
+    assert arm.errors["read"] > 0
+    counts = bench.bus.counts
+    assert min(counts[w] for w in ("corrupted", "dropped", "noisy", "not_understood")) > 0
+
+
+def test_it_connects_and_holds_over_a_bad_line(bench) -> None:
+    bench.bus.faults.corrupt = bench.bus.faults.drop = 0.02
+    arm = connected(bench)
+    arm.set_torque(True)
+    assert all(bench.bus.torque().values())
+    np.testing.assert_allclose(bench.plant.q, bench.ready, atol=TICK)
+
+
+def test_a_bus_that_was_unplugged_is_found_again_as_it_was_held(bench) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    bench.bus.unplug()
+    for call in (arm.read, lambda: arm.write(bench.ready, 0.01)):
+        with pytest.raises(ArmError):
+            call()
+    with pytest.raises(ArmError, match="no such device"):
+        arm.connect()
+    bench.bus.plug()
+    bench.bus.goals.clear()
+    arm.connect()
+    assert arm.limp() == [] and not bench.bus.goals
+    np.testing.assert_allclose(arm.held(), bench.ready, atol=TICK)
+    np.testing.assert_allclose(arm.read()[0], bench.ready, atol=TICK)
+
+
+def test_alarms_and_heat_are_seen(bench) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    assert arm.alarms() == [] and arm.temperatures()["gripper"] == 35
+    bench.bus.raise_alarm("elbow_flex", bits=OVERLOAD)
+    bench.bus.raise_alarm("gripper", temperature=75)
+    arm.read()
+    assert arm.alarms() == ["elbow_flex (id 3): overload", "gripper (id 6): over-temperature"]
+    assert arm.temperatures()["gripper"] == 75
+
+
+# -- what is refused before torque is on ---------------------------------------------------
+
+
+def test_a_wrong_port_is_named(bench, tmp_path) -> None:
+    assert "/dev/ttyNONE: no such device" in refused(bench, port="/dev/ttyNONE")
+    file = tmp_path / "file"
+    file.write_text("")
+    assert f"{file}: is no serial port" in refused(bench, port=str(file))
+
+
+def test_a_port_that_another_process_uses_is_named_with_it(bench) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", "import sys; f = open(sys.argv[1]); print(1, flush=True); input()",
+         str(bench.bus.port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        other.stdout.readline()
+        assert f"used by process {other.pid}" in refused(bench)
+    finally:
+        other.communicate(b"\n")
+
+
+def test_a_port_that_is_locked_is_named(bench) -> None:
+    held = os.open(bench.bus.port, os.O_RDWR | os.O_NOCTTY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert f"{bench.bus.port}: another program has locked it" in refused(bench)
+    finally:
+        os.close(held)
+
+
+def test_an_arm_without_power_is_named(bench) -> None:
+    bench.bus.faults.dead = set(range(1, 7))
+    assert f"{bench.bus.port}: no motor answers" in refused(bench)
+
+
+def test_a_motor_that_does_not_answer_is_named(bench) -> None:
+    bench.bus.faults.dead = {3}
+    assert "motor elbow_flex (id 3) does not answer" in refused(bench)
+
+
+def test_two_motors_with_one_id_are_named(bench) -> None:
+    bench.bus.servo("gripper").id = 5
+    said = refused(bench)
+    assert "two motors answer as wrist_roll (id 5), and none as gripper (id 6)" in said
+
+
+def test_a_motor_of_another_model_is_named(bench) -> None:
+    bench.bus.servo("gripper").put(3, 2, 1284)
+    assert "gripper (id 6): is model 1284, not a sts3215 (777)" in refused(bench)
+
+
+def test_a_motor_with_an_alarm_is_named(bench) -> None:
+    bench.bus.raise_alarm("wrist_flex", bits=OVERLOAD)
+    assert "wrist_flex (id 4): alarm: overload" in refused(bench)
+
+
+def test_a_calibration_of_another_arm_is_named(bench) -> None:
+    other = json.loads(bench.file.read_text())
+    other["elbow_flex"]["homing_offset"] += 40
+    write_calibration(bench.file.parent, "mine", other)
+    said = refused(bench)
+    assert str(bench.file) in said and "another arm" in said
+    assert "elbow_flex has offset 55, not 95" in said
+
+
+def test_a_missing_calibration_is_named_with_what_makes_it(bench) -> None:
+    said = refused(bench, id="yours")
+    assert "yours.json: no calibration of this arm" in said
+    assert "lerobot-calibrate" in said and "--robot.id=yours" in said
+
+
+def test_a_calibration_without_a_motor_is_named(bench) -> None:
+    del bench.calibration["gripper"]
+    write_calibration(bench.file.parent, "mine", bench.calibration)
+    assert "motor gripper is missing" in refused(bench)
+
+
+def test_joints_that_are_not_the_drivers_are_named(bench) -> None:
+    bench.motors["elbow_flex"] = "elbow"
+    said = refused(bench, ConfigError, lines=2)
+    assert "joint_map.elbow_flex.motor: so_follower has no 'elbow'; it has: shoulder_pan" in said
+    assert "joint_map: no joint has motor 'elbow_flex' of so_follower" in said
+
+
+def test_joints_that_are_not_the_urdfs_are_named(bench) -> None:
+    bench.units[2] = replace(bench.units[2], joint="elbow")
+    bench.motors["elbow"] = bench.motors.pop("elbow_flex")
+    said = refused(bench, ConfigError, lines=2)
+    assert "joint_map.elbow: is no joint of the URDF" in said
+    assert "leaves out joint 'elbow_flex' of the URDF" in said
+
+
+def test_a_unit_that_is_not_the_motors_is_named(bench) -> None:
+    bench.units[0] = replace(bench.units[0], unit="radians")
+    said = refused(bench, ConfigError)
+    assert "joint_map.shoulder_pan.unit: is radians" in said and "write unit: degrees" in said
+    bench.units[0] = replace(bench.units[0], unit="degrees")
+    assert "use_degrees: true" in refused(bench, ConfigError, lines=5, use_degrees=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"potr": "/dev/x"}, "potr"),
+        ({"id": ""}, "arm.options.id: missing"),
+        ({"disable_torque_on_disconnect": True}, "torque goes off by ~/torque alone"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(bench, options, words) -> None:
+    assert words in refused(bench, ConfigError, **options)
+
+
+def test_a_robot_that_lerobot_does_not_make_is_named(bench) -> None:
+    bench.kind = "so102_follower"
+    said = refused(bench, ConfigError)
+    assert "so102_follower" in said and "so101_follower" in said

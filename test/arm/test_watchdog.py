@@ -1,0 +1,109 @@
+"""Which set-point an arm gets: one that moves it no faster than it may, the last one in silence,
+none that is somewhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolvla_ros.arm.watchdog import Mode, Watchdog
+
+TICK = 0.01
+VELOCITY = np.array([1.0, 2.0])
+
+
+def watchdog(held=(0.0, 0.0)) -> Watchdog:
+    made = Watchdog(VELOCITY, timeout=0.2, takeover=0.15)
+    made.hold(np.array(held))
+    return made
+
+
+def carried_out(arm: Watchdog, now: float) -> np.ndarray | None:
+    q = arm.due(now)
+    if q is not None:
+        arm.wrote(now, q)
+    return q
+
+
+def test_set_points_at_the_gates_rate_pass_unchanged() -> None:
+    arm = watchdog()
+    for i in range(1, 100):
+        wanted = np.array([0.009, -0.02]) * i
+        assert arm.hear(i * TICK, wanted, TICK)
+        np.testing.assert_array_equal(carried_out(arm, i * TICK), wanted)
+    assert arm.mode is Mode.FOLLOWING and arm.limited == 0
+
+
+def test_silence_holds_the_last_set_point_and_a_near_one_goes_on() -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.0]), TICK)
+    carried_out(arm, 1.0)
+    assert arm.look(1.19) is Mode.FOLLOWING
+    assert arm.look(1.21) is Mode.HOLDING and arm.timeouts == 1
+    np.testing.assert_array_equal(carried_out(arm, 1.3), [0.01, 0.0])  # sent again
+    assert arm.hear(2.0, np.array([0.1, 0.0]), TICK)
+
+
+def test_set_points_that_are_somewhere_else_do_not_take_over() -> None:
+    arm = watchdog(held=(0.5, 0.0))
+    assert not arm.hear(1.0, np.array([0.2, 0.0]), TICK)
+    assert arm.mode is Mode.HOLDING and arm.away == pytest.approx(0.3)
+    np.testing.assert_array_equal(carried_out(arm, 1.0), [0.5, 0.0])
+    assert arm.hear(1.01, np.array([0.45, 0.0]), TICK)
+    assert arm.mode is Mode.FOLLOWING and arm.away == 0.0
+
+
+def test_a_first_set_point_after_a_silence_that_nobody_noticed_does_not_take_over_from_afar() -> (
+    None
+):
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.0]), TICK)
+    carried_out(arm, 1.0)
+    assert not arm.hear(60.0, np.array([0.5, 0.0]), TICK)  # this process had been stopped
+
+
+@pytest.mark.parametrize("end", ["release", "lose"])
+def test_nothing_is_written_without_torque_or_without_an_arm(end) -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.0]), TICK)
+    getattr(arm, end)()
+    assert arm.due(2.0) is None and arm.due_at() == np.inf
+    assert not arm.hear(2.0, np.array([0.0, 0.0]), TICK)
+    arm.hold(np.array([0.3, 0.3]))
+    np.testing.assert_array_equal(carried_out(arm, 2.0), [0.3, 0.3])
+
+
+def test_after_a_gap_it_follows_on_the_line_without_new_set_points() -> None:
+    arm = watchdog()
+    goal = np.array([0.1, 0.04])
+    arm.hear(1.0, goal, TICK)
+    rows = [carried_out(arm, 1.0 + i * TICK) for i in range(11)]
+    steps = np.diff([np.zeros(2), *rows[:10]], axis=0)
+    np.testing.assert_allclose(steps, np.tile(goal / 10, (10, 1)), atol=1e-12)
+    np.testing.assert_allclose(rows[9], goal)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.0, 0.5),  # s since the last
+            st.one_of(st.none(), st.tuples(st.floats(-1, 1), st.floats(-1, 1))),
+            st.booleans(),  # whether the bus takes it
+        ),
+        max_size=60,
+    )
+)
+def test_no_two_set_points_that_are_written_are_further_apart_than_a_ticks_limit(story) -> None:
+    arm, now, last = watchdog(), 0.0, np.zeros(2)
+    for pause, wanted, taken in story:
+        now += pause
+        if wanted is not None:
+            arm.hear(now, np.array(wanted), TICK)
+        q = arm.due(now)
+        if q is not None:
+            assert (np.abs(q - last) <= VELOCITY * TICK * (1 + 1e-5)).all()
+            if taken:
+                arm.wrote(now, q)
+                last = q
