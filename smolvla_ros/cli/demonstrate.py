@@ -12,7 +12,7 @@ from smolvla_ros.cell import load_cell
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
-_EPISODES = 1200
+_EPISODES = 1000
 
 
 def add(subparsers: Any) -> None:

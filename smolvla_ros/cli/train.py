@@ -12,7 +12,7 @@ from typing import Any
 from smolvla_ros.cell import load_cell
 from smolvla_ros.schema import ConfigError
 
-_STEPS, _BATCH = 6000, 64
+_STEPS, _BATCH = 3000, 64
 
 
 def add(subparsers: Any) -> None:

@@ -118,7 +118,7 @@ class Recipe:
         own += [
             f"--policy.{name}={value}"
             for name, value in (
-                ("optimizer_lr", "1e-3"),
+                ("optimizer_lr", "5e-4"),
                 ("scheduler_warmup_steps", min(100, self.steps // 10)),
                 ("scheduler_decay_steps", self.steps),
                 ("scheduler_decay_lr", "1e-5"),
