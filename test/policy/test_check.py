@@ -52,8 +52,8 @@ def test_the_shipped_cell_and_checkpoint_fit_without_a_doubt(loaded, config, rob
     said = {f.subject: f.text for f in found}
     assert loaded.hash in said["checkpoint"]
     assert said["tokenizer"].endswith("vlm")
-    assert said["cameras.front"] == (f"front/image_raw (raw) feeds {FRONT}, 320x240, or resized")
-    assert said["chunk_rate"].startswith("50 rows at 30 Hz") and "1.67 s" in said["chunk_rate"]
+    assert said["cameras.front"] == (f"front/image_raw (raw) feeds {FRONT}, 128x128, or resized")
+    assert said["chunk_rate"].startswith("16 rows at 10 Hz") and "1.67 s" in said["chunk_rate"]
     assert said["chunking"] == "real-time chunking"
     assert "4.6 M parameters" in said["memory"]
     # The range of the data, in radians.
@@ -87,7 +87,7 @@ def test_another_policy_fits_as_well_and_is_told_how_it_differs(act, config, rob
             ["joint_order: has 1 joints; the checkpoint's state has 6 entries",
              "joint_order: has 1 joints; the checkpoint's action has 6 entries"],
         ),
-        ({"period": 0.7}, ["period: is 0.7 s, but a chunk lasts 0.67 s; write a shorter one"]),
+        ({"period": 2.1}, ["period: is 2.1 s, but a chunk lasts 2.00 s; write a shorter one"]),
         ({"chunking": "rtc"}, ["chunking: is rtc, which act cannot do; write auto or blend"]),
     ],
     ids=["unknown_feature", "two_for_one", "joints", "period", "rtc"],
@@ -143,7 +143,7 @@ def test_several_observations_at_once_are_told(tmp_path, config, robot) -> None:
     checkpoint = load_checkpoint(folder)
     found = check(checkpoint, replace(config, period=0.1, execution_horizon=4), robot)
     assert errors(found) == []
-    assert {f.subject: f.text for f in found}["observations"] == "2 at once, 0.0333 s apart"
+    assert {f.subject: f.text for f in found}["observations"] == "2 at once, 0.1 s apart"
 
 
 # -- units ----------------------------------------------------------------------------------
