@@ -72,7 +72,7 @@ def test_the_policy_moves_the_arm_through_the_gate(domain, tmp_path):
         assert np.abs(watcher.recording.measured[-1][1] - start).max() > 0.05, "the arm moved"
         latencies = [received - stamp for received, stamp, _, _ in watcher.recording.chunks]
         assert 0 < np.median(latencies) < 1.0
-        assert watcher.recording.chunks[-1][3].shape == (50, 6)
+        assert watcher.recording.chunks[-1][3].shape == (16, 6)
         success, _ = watcher.trigger("stop")
         assert success
         wait_until(lambda: watcher.says("safety_monitor").startswith("stopped"), 5, "stopped")
