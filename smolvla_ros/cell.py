@@ -99,7 +99,8 @@ class LimitsConfig:
     position_margin: float = key(0.0, doc="rad (m) kept from position limits", at_least=0.0)
 
 
-SOURCE_TYPES = ("JointTrajectory", "JointState", "Float64MultiArray")
+FOLLOW_JOINT_TRAJECTORY = "FollowJointTrajectory"  # the one source that is an action
+SOURCE_TYPES = ("JointTrajectory", "JointState", "Float64MultiArray", FOLLOW_JOINT_TRAJECTORY)
 OUTPUT_TOPICS = {"JointTrajectory": "arm/joint_trajectory", "Float64MultiArray": "arm/commands"}
 
 
@@ -107,8 +108,8 @@ OUTPUT_TOPICS = {"JointTrajectory": "arm/joint_trajectory", "Float64MultiArray":
 class SourceConfig:
     """One source of commands."""
 
-    topic: str = key(doc="topic, relative to the node's namespace")
-    type: str = key("JointTrajectory", doc="message type", choices=SOURCE_TYPES)
+    topic: str = key(doc="topic (or action), relative to the node's namespace")
+    type: str = key("JointTrajectory", doc="type of message or action", choices=SOURCE_TYPES)
     priority: int = key(0, doc="a higher one takes over from a lower one")
     timeout: float | None = key(None, doc="s of silence until it lets go; absent: command_timeout",
                                 above=0.0)  # fmt: skip
@@ -120,6 +121,9 @@ class SourceConfig:
     ignore_joints: list[str] = key([], doc="names in its commands that are not the arm's")
     require_stamp: bool = key(False, doc="refuse commands without a stamp")
     start_tolerance: float = key(0.5, doc="rad (m) from the arm where it may take over", above=0.0)
+    path_tolerance: float = key(0.2, doc="rad (m) off the path that abort a goal", above=0.0)
+    goal_tolerance: float = key(0.05, doc="rad (m) from its end that a goal may miss", above=0.0)
+    goal_time: float = key(1.0, doc="s after its end in which a goal must be met", at_least=0.0)
 
     def __post_init__(self) -> None:
         if (self.type == "Float64MultiArray") != bool(self.joints):
@@ -594,6 +598,7 @@ def make_sources(config: MonitorConfig) -> list[Source]:
             start_tolerance=s.start_tolerance,
             missing_joints=s.missing_joints,
             ignore_joints=tuple(s.ignore_joints),
+            whole=s.type == FOLLOW_JOINT_TRAJECTORY,
         )
         for name, s in config.named_sources().items()
     ]

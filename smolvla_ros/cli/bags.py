@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from smolvla_ros.cell import MonitorConfig, SourceConfig
+from smolvla_ros.cell import FOLLOW_JOINT_TRAJECTORY, MonitorConfig, SourceConfig
 from smolvla_ros.safety.offline import Line
 from smolvla_ros.schema import ConfigError
 
@@ -140,6 +140,8 @@ def _readers(bag: Bag, config: MonitorConfig) -> dict[str, Any]:
         ("stop", "Bool", lambda m: {"heartbeat": True} if heartbeat and not m.data else _STOP),
     ]
     for name, source in config.named_sources().items():
+        if source.type == FOLLOW_JOINT_TRAJECTORY:
+            continue  # goals of an action are requests of a service: no bag holds them
         wanted.append((source.topic, source.type, _command(name, source)))
     topics: dict[str, Any] = {}
     problems: list[str] = []

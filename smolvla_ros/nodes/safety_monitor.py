@@ -268,6 +268,7 @@ class SafetyMonitor(Node):
         }
         if self._recorder is not None:
             values["recording"] = self._recorder.problem or self._recorder.written
+        values |= {f"action/{k}": action.status for k, action in self._inputs.actions.items()}
         values |= {f"tick_period_s/{k}": v for k, v in self._periods.summary().items()}
         values |= {f"gate_step_s/{k}": v for k, v in self._steps.summary().items()}
         return values

@@ -17,9 +17,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from visualization_msgs.msg import MarkerArray
 
-from smolvla_ros.cell import MonitorConfig, SourceConfig
+from smolvla_ros.cell import FOLLOW_JOINT_TRAJECTORY, MonitorConfig, SourceConfig
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.ros import intake, qos
+from smolvla_ros.ros.follow_joint_trajectory import TrajectoryAction
 from smolvla_ros.ros.obstacles import MarkerObstacles, as_plain
 from smolvla_ros.ros.timing import steady_clock
 from smolvla_ros.safety import Gate, Refused, State
@@ -57,7 +58,14 @@ class Inputs:
         self.commanded_at: float | None = None
         self._subscriptions: list[Subscription] = []
         self.topics: list[str] = []  # resolved, of the sources
+        self.actions: dict[str, TrajectoryAction] = {}  # source name → action
         for name, source in config.named_sources().items():
+            if source.type == FOLLOW_JOINT_TRAJECTORY:
+                self.actions[name] = TrajectoryAction(
+                    node, name, source, gate, lock, ring,
+                    self._steady_stamp, self._taken, self._refused,
+                )  # fmt: skip
+                continue
             kind, read = intake.READERS[source.type]
             callback = partial(self._on_command, name, source, read)
             self.topics.append(self._listen(kind, source.topic, callback, qos.NEWEST_IN))
@@ -116,7 +124,10 @@ class Inputs:
         if refusal is not None:
             self._refused(source.topic, refusal)
         else:
-            self.commanded_at = now
+            self._taken(now)
+
+    def _taken(self, now: float) -> None:
+        self.commanded_at = now
 
     def _on_joint_state(self, data: bytes) -> None:
         now = time.monotonic()

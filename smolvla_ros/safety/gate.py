@@ -127,6 +127,7 @@ class Gate:
         self.chunk_jumps: Counter[str] = Counter()
         self.late_ticks = 0
         self.min_clearance = np.inf
+        self.output: Output | None = None  # of the last tick
         self.motion = Motion(limits, clearance, settings.dt, settings.braking_ratio)
         self.feedback = Feedback(self.names, limits.velocity, settings.joint_state_jump)
         self._measured = clearance.of_measured
@@ -222,6 +223,8 @@ class Gate:
         self.refusals[refusal.check] += 1
         if refusal.check not in CONTENT or source != self._arbiter.active:
             return
+        if self._arbiter.source(source).whole:
+            return  # a goal that cannot be read says nothing of the one that is carried out
         if self._refused_since is None:
             self._refused_since = now
         self._refused_in_a_row += 1
@@ -268,9 +271,9 @@ class Gate:
         if cause[0]:
             raise Refused("braking", f"{cause[0]}: {cause[1]}")
         due = float(command.times[0]) - age  # s until its first row
-        if due < s.blend and not self._arbiter.has(now, source):
+        if due < s.blend and (source.whole or not self._arbiter.has(now, source)):
             self._check_start(command, age, source)
-        single = len(command.times) == 1 and due < s.blend
+        single = len(command.times) == 1 and due < s.blend and not source.whole
         if single:
             stream = self._streams.get(source.name)
             if stream is None or stream.silent_for(now) > source.timeout:
@@ -380,6 +383,17 @@ class Gate:
         if self.state in _MOVING and not self.motion.at_rest:
             self.state = State.BRAKING
 
+    def cancel(self, source: str, detail: str) -> None:
+        """Brake what ``source`` has asked for, where it has the arm; it keeps the arm for its
+        timeout, and may go on at once."""
+        if self._arbiter.active != source:
+            return
+        self._pending = self._reference = None
+        self._streams.pop(source, None)
+        self._held = ("cancelled", detail)
+        if self.state in _MOVING and not self.motion.at_rest:
+            self.state = State.BRAKING
+
     def enable(self, now: float) -> None:
         """Take the arm where it is measured to be; only commands observed later count.
 
@@ -481,7 +495,7 @@ class Gate:
                 self.checks[verdict.check] += 1
             clearance, pair = self.clearance.nearest()
             self.min_clearance = min(self.min_clearance, clearance)
-        return Output(
+        self.output = Output(
             positions=self.motion.q.copy() if commanding else None,
             velocities=self.motion.v.copy() if commanding else None,
             wanted=wanted,
@@ -491,6 +505,7 @@ class Gate:
             pair=pair.name if pair else "",
             source=self._arbiter.active,
         )
+        return self.output
 
     @property
     def stop_check(self) -> str:
@@ -506,6 +521,22 @@ class Gate:
     def active_source(self) -> str:
         """Who has the arm; empty for nobody."""
         return self._arbiter.active
+
+    def follows(self, source: str) -> bool:
+        """Whether a command of ``source`` is being carried out, or will be from the next tick."""
+        return self._arbiter.active == source and (
+            self._pending is not None or self._reference is not None
+        )
+
+    @property
+    def held(self) -> tuple[str, str]:
+        """Why nothing is followed, or why nothing was before this: check and detail."""
+        return self._held
+
+    @property
+    def clock(self) -> float | None:
+        """Seconds into what is followed; slower than time in slow zones. None for nothing."""
+        return None if self._reference is None else self._reference.clock
 
     @property
     def blocked_for(self) -> float:
@@ -647,6 +678,8 @@ class Gate:
     def _advance(self, now: float) -> tuple[np.ndarray | None, Verdict]:
         if self._pending is not None:
             self._take_over(now)
+        if self._reference is not None:
+            self._arbiter.carry_on(now)
         if self._stop[0]:
             return None, self._run_out(Verdict(Kind.STOPPED, *self._stop))
         silent = self._arbiter.silent_for(now)

@@ -23,6 +23,8 @@ class Source:
         missing_joints: ``refuse`` a command that leaves joints out, or ``hold`` those
             where they are commanded to be.
         ignore_joints: names that may stand in a command and are not looked at.
+        whole: a command is carried out to its end, as an action's goal is, and begins where
+            the arm is; the source is silent only from its end on.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Source:
     start_tolerance: float = 0.5
     missing_joints: str = "refuse"
     ignore_joints: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class Arbiter:
@@ -90,6 +93,12 @@ class Arbiter:
     def take(self, now: float, source: Source) -> None:
         """``source`` has spoken and has the arm."""
         self.active, self._heard_at = source.name, now
+
+    def carry_on(self, now: float) -> None:
+        """What the source that has the arm has asked for is still being done: that counts as
+        speaking where its commands are whole."""
+        if self._holder.whole:
+            self._heard_at = now
 
     def release(self) -> None:
         """Nobody has the arm."""

@@ -1,0 +1,279 @@
+"""A whole trajectory to be carried out through the gate: read, watched, and judged at its end.
+
+What a joint trajectory controller does for the FollowJointTrajectory action, with the gate in
+its place: the numbers and their meaning are those of control_msgs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+import numpy as np
+from scipy.interpolate import CubicHermiteSpline
+
+from smolvla_ros.safety.command import MAX_POINTS, Refused
+from smolvla_ros.safety.gate import Gate
+from smolvla_ros.safety.verdict import Kind, State
+
+_STEP = 0.02  # s between the rows of a path that is given with its velocities
+_BEGIN = 0.05  # s in which the gate's last output may still be of what was before
+_BLOCKED = 0.5  # s of pushing against something guarded that end a goal
+_RATE_OVER = 0.05  # s over which the measured velocity is taken
+
+
+class ErrorCode(IntEnum):
+    """``error_code`` of the action's result."""
+
+    SUCCESSFUL = 0
+    INVALID_GOAL = -1
+    INVALID_JOINTS = -2
+    OLD_HEADER_TIMESTAMP = -3
+    PATH_TOLERANCE_VIOLATED = -4
+    GOAL_TOLERANCE_VIOLATED = -5
+
+
+_CODES = {
+    "duplicate_joint": ErrorCode.INVALID_JOINTS,
+    "unknown_joint": ErrorCode.INVALID_JOINTS,
+    "missing_joint": ErrorCode.INVALID_JOINTS,
+    "too_old": ErrorCode.OLD_HEADER_TIMESTAMP,
+    "before_enable": ErrorCode.OLD_HEADER_TIMESTAMP,
+}
+
+
+class End(Enum):
+    """How a goal ends, in the action's words."""
+
+    SUCCEEDED = "succeeded"
+    ABORTED = "aborted"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a goal; ``text`` is for people."""
+
+    end: End
+    code: ErrorCode
+    text: str
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """``[M]`` each, of the goal's joints: rad (m) and rad/s (m/s); infinite: any."""
+
+    position: np.ndarray
+    velocity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A trajectory with what it must keep.
+
+    Attributes:
+        names: the ``M`` joints that it moves. times: ``[N]`` s. positions: ``[N, M]`` rad (m).
+        path, end: tolerances on the way and at its last row.
+        time: s after the last row in which the arm must have come there.
+    """
+
+    names: Sequence[str]
+    times: Sequence[float]
+    positions: Sequence[Sequence[float]]
+    path: Tolerance
+    end: Tolerance
+    time: float
+
+
+def refused(refusal: Refused) -> Outcome:
+    """The outcome of a goal that is not begun."""
+    code = _CODES.get(refusal.check, ErrorCode.INVALID_GOAL)
+    return Outcome(End.ABORTED, code, f"{refusal.check}: {refusal}")
+
+
+def read_tolerance(
+    given: Sequence[tuple[str, float, float, float]], names: Sequence[str], default: float
+) -> Tolerance:
+    """A goal's tolerances, by name.
+
+    Args:
+        given: name, position, velocity, acceleration; 0: not given, below 0: any.
+        names: the goal's ``M`` joints. default: rad (m) where no position is given.
+
+    Raises:
+        Refused: a joint that the goal does not move, no number, or an acceleration, which
+            nobody measures.
+    """
+    position, velocity = np.full(len(names), default), np.full(len(names), np.inf)
+    for name, *values in given:
+        if name not in names:
+            raise Refused("unknown_joint", f"tolerance of joint {name}, which the goal lacks")
+        if not np.isfinite(values).all():
+            raise Refused("not_finite", f"tolerance of joint {name}: {values}")
+        if values[2] > 0:
+            raise Refused("tolerance", f"joint {name}: accelerations are not measured; write 0")
+        for kept, value in zip((position, velocity), values, strict=False):
+            if value:
+                kept[list(names).index(name)] = value if value > 0 else np.inf
+    return Tolerance(position, velocity)
+
+
+def with_velocities(
+    times: Sequence[float],
+    positions: Sequence[Sequence[float]],
+    velocities: Sequence[Sequence[float]],
+) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
+    """Rows on the path that positions and velocities mean together: a cubic between each two,
+    as a joint trajectory controller goes. Without velocities the rows stay as they are.
+
+    Raises:
+        Refused: velocities of some rows only, of another length, or that are no numbers.
+    """
+    if not any(len(v) for v in velocities) or len(positions) < 2:
+        return times, positions
+    for row, (point, rates) in enumerate(zip(positions, velocities, strict=True)):
+        if len(rates) != len(point):
+            raise Refused(
+                "wrong_length", f"point {row}: {len(rates)} velocities, {len(point)} positions"
+            )
+    if not np.isfinite(np.concatenate([np.asarray(v, float) for v in velocities])).all():
+        raise Refused("not_finite", "NaN or infinity among velocities")
+    gaps = np.diff(times)
+    whole = len({len(p) for p in positions}) == 1 and np.isfinite(np.array(positions)).all()
+    if len(times) > MAX_POINTS or not whole or not (gaps > 0).all():
+        return times, positions  # the gate says what is wrong with them
+    spare = MAX_POINTS - len(times)
+    step = max(_STEP, float(np.sum(gaps)) / spare) if spare else np.inf
+    parts = np.maximum(1, np.ceil(gaps / step)).astype(int)
+    dense = [
+        a + (b - a) * np.arange(n) / n for a, b, n in zip(times[:-1], times[1:], parts, strict=True)
+    ]
+    dense = np.append(np.concatenate(dense), times[-1])
+    path = CubicHermiteSpline(times, np.array(positions), np.array(velocities))
+    return dense.tolist(), path(dense).tolist()
+
+
+class Execution:
+    """One goal that the gate has accepted, until its end. Its callers hold the gate's lock.
+
+    Args:
+        gate: carries it out. source: as whom it was offered. now: when, in steady seconds.
+    """
+
+    def __init__(self, gate: Gate, source: str, goal: Goal, now: float):
+        self._gate, self._source, self.goal, self._since = gate, source, goal, now
+        self._joints = [gate.names.index(name) for name in goal.names if name in gate.names]
+        self._columns = [i for i, name in enumerate(goal.names) if name in gate.names]
+        self.desired: np.ndarray | None = None  # [M'] of the goal's joints that are the arm's
+        self.desired_rate = np.zeros(len(self._joints))
+        self.actual = self._measured()
+        self.actual_rate = np.zeros(len(self._joints))
+        self._before = [(now, self.actual)]
+        self._cancelled = False
+        self._done_at: float | None = None
+        self._kept_off = ""  # the newest thing that the gate kept the arm from
+
+    @property
+    def names(self) -> list[str]:
+        """The goal's joints that are the arm's."""
+        return [self.goal.names[i] for i in self._columns]
+
+    def cancel(self) -> None:
+        """Brake; the goal ends once the arm is at rest."""
+        self._gate.cancel(self._source, "the goal was cancelled")
+        self._cancelled = True
+
+    def replaced(self) -> Outcome:
+        """The end of a goal that the next one has taken over from."""
+        return self._aborted(ErrorCode.INVALID_GOAL, "replaced by a newer goal")
+
+    def step(self, now: float) -> Outcome | None:
+        """Look at where the arm is; the outcome once there is one. Call it often (40 Hz)."""
+        gate = self._gate
+        self._measure(now)
+        if self._cancelled:
+            if gate.motion.at_rest or gate.active_source not in ("", self._source):
+                return Outcome(End.CANCELED, ErrorCode.SUCCESSFUL, "cancelled; the arm is at rest")
+            return None
+        if not gate.follows(self._source):
+            return self._ended(now)
+        if now - self._since < _BEGIN or gate.output is None or gate.output.wanted is None:
+            return None
+        self.desired = gate.output.wanted[self._joints]
+        verdict = gate.output.verdict
+        kept_off = verdict.kind in (Kind.HELD, Kind.CLAMPED)
+        self._kept_off = _joined(verdict.check, verdict.detail) if kept_off else ""
+        if min(gate.blocked_for, now - self._since) > _BLOCKED:
+            return self._abort(ErrorCode.PATH_TOLERANCE_VIOLATED, f"kept off by {self._kept_off}")
+        off = self._off(self.goal.path, self.desired, self.desired_rate)
+        if off:
+            return self._abort(ErrorCode.PATH_TOLERANCE_VIOLATED, f"off the path: {off}")
+        return None
+
+    def _ended(self, now: float) -> Outcome | None:
+        """The gate follows it no more: it is through, or something has come between."""
+        gate = self._gate
+        why = ""
+        if gate.stop_check:
+            why = f"stopped: {gate.stop_check}: {gate.stop_reason}"
+        elif gate.state in (State.WAITING, State.DISABLED):
+            why = "the gate was disabled"
+        elif gate.active_source not in ("", self._source):
+            why = f"{gate.active_source} has taken the arm over"
+        elif gate.held[0] != "no_command":
+            why = _joined(*gate.held)
+        if why:
+            return self._aborted(ErrorCode.INVALID_GOAL, why)
+        if self._done_at is None:
+            self._done_at = now
+        self.desired = np.array([self.goal.positions[-1][i] for i in self._columns], dtype=float)
+        self.desired_rate = np.zeros_like(self.desired)
+        off = self._off(self.goal.end, self.desired, self.desired_rate)
+        if not off:
+            return Outcome(End.SUCCEEDED, ErrorCode.SUCCESSFUL, "")
+        if now - self._done_at < self.goal.time:
+            return None
+        return self._aborted(ErrorCode.GOAL_TOLERANCE_VIOLATED, f"short of the goal: {off}")
+
+    def _abort(self, code: ErrorCode, text: str) -> Outcome:
+        self._gate.cancel(self._source, "the goal was aborted")
+        return self._aborted(code, text)
+
+    def _aborted(self, code: ErrorCode, text: str) -> Outcome:
+        if self._kept_off and self._kept_off not in text:
+            text += f" (the gate: {self._kept_off})"
+        return Outcome(End.ABORTED, code, text)
+
+    def _measured(self) -> np.ndarray:
+        return self._gate.feedback.positions[self._joints]
+
+    def _measure(self, now: float) -> None:
+        self.actual = self._measured()
+        self._before.append((now, self.actual))
+        while len(self._before) > 2 and now - self._before[1][0] >= _RATE_OVER:
+            self._before.pop(0)
+        then, place = self._before[0]
+        if now > then:
+            self.actual_rate = (self.actual - place) / (now - then)
+        self.desired_rate = self._gate.motion.v[self._joints]
+
+    def _off(self, tolerance: Tolerance, desired: np.ndarray, rate: np.ndarray) -> str:
+        """Which joint is out of tolerance and by how much; empty for none."""
+        checks = (
+            ("rad", tolerance.position, desired - self.actual),
+            ("rad/s", tolerance.velocity, rate - self.actual_rate),
+        )
+        for unit, allowed, error in checks:
+            allowed = allowed[self._columns]
+            if (np.abs(error) > allowed).any():
+                worst = int(np.argmax(np.abs(error) / allowed))
+                return (
+                    f"{self.names[worst]} by {abs(error[worst]):.3f} {unit}, "
+                    f"tolerance {allowed[worst]:.3f}"
+                )
+        return ""
+
+
+def _joined(*texts: str) -> str:
+    return ": ".join(text for text in texts if text)
