@@ -8,6 +8,7 @@ Files of a run's folder:
 
 * ``policy/``: the checkpoint, once training has ended.
 * ``run/``: LeRobot's output; ``run/checkpoints/last`` is what a resumed run goes on from.
+* ``start/``: where it begins, if the dataset's statistics were not the checkpoint's.
 * ``recipe.json``: what was asked for. ``summary.json``: what came of it.
 * ``metrics.jsonl``, ``curves.png``, ``train.log``: loss, rates, times.
 """
@@ -22,13 +23,13 @@ import os
 import platform
 import shlex
 import shutil
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -48,14 +49,16 @@ from lerobot.utils.random_utils import load_rng_state
 from smolvla_ros.cell import Cell
 from smolvla_ros.learn import curves
 from smolvla_ros.learn.card import card, stage_one
-from smolvla_ros.learn.dataset_format import Description, check_dataset, describe
+from smolvla_ros.learn.dataset_format import Description, check_dataset, describe, statistics
 from smolvla_ros.learn.memory_dataset import MemoryDataset, keeps_out
+from smolvla_ros.learn.rebase import is_other, rebase
 from smolvla_ros.policy import files
 from smolvla_ros.policy.checkpoint import Checkpoint, load_checkpoint
 from smolvla_ros.policy.normalisation import EMPTY_CAMERA
 from smolvla_ros.schema import ConfigError
 
-POLICY, RUN, RECIPE, SUMMARY = "policy", "run", "recipe.json", "summary.json"
+POLICY, RUN, START = "policy", "run", "start"
+RECIPE, SUMMARY = "recipe.json", "summary.json"
 METRICS, CURVES, LOG = "metrics.jsonl", "curves.png", "train.log"
 TRAIN_CONFIG = "train_config.json"
 SAVES = 10  # checkpoints that a run leaves: a kill loses a tenth of it at most
@@ -158,6 +161,7 @@ def train(
     shared = _Datasets(say)
     for name in _brought(Path(recipe.start), Path(recipe.start)):
         shutil.copytree(Path(recipe.start) / name, out / name)
+    recipe = _in_the_datasets_units(recipe, out, say)
     if minutes is not None:
         recipe = _fitting(recipe, out, shared, minutes * 60 - (time.monotonic() - begun), say)
     (out / RECIPE).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
@@ -388,7 +392,7 @@ def _fitting(
         given = {_option(word) for word in own}
         trial = [word for word in trial if _option(word) not in given]
         _call([*trial, *own], out, datasets, log)
-    each = statistics.median(taken[1:])
+    each = median(taken[1:])
     fit = int((seconds - (time.monotonic() - begun)) * _USED / each)
     say(f"{each * 1e3:.0f} ms a step: {fit} steps fit")
     return replace(recipe, steps=max(min(fit, recipe.steps), 1))
@@ -410,6 +414,18 @@ def _check(recipe: Recipe, cell: Cell | None) -> None:
         problems += check_dataset(dataset, cell)
     if problems:
         raise ConfigError(problems)
+
+
+def _in_the_datasets_units(recipe: Recipe, out: Path, say: Callable[[str], None]) -> Recipe:
+    """Start from the same policy under the dataset's statistics, where it had others."""
+    stats = statistics(recipe.dataset)
+    if not is_other(Path(recipe.start), stats):
+        return recipe
+    start = out / START
+    shutil.copytree(recipe.start, start)
+    rebase(start, stats)
+    say(f"{start}: the same policy, with the dataset's statistics of state and action")
+    return replace(recipe, start=str(start))
 
 
 def _unlike(config: PreTrainedConfig, found: Description, start: Path, dataset: Path) -> list[str]:
@@ -524,9 +540,7 @@ def _summary(recipe: Recipe, checkpoint: Checkpoint, progress: _Progress) -> dic
     return {
         "steps": recipe.steps,
         "seconds": progress.seconds,
-        "ms_a_step": round(
-            1e3 * statistics.median(r["update_s"] + r["dataloading_s"] for r in rows), 1
-        ),
+        "ms_a_step": round(1e3 * median(r["update_s"] + r["dataloading_s"] for r in rows), 1),
         "first_loss": rows[0][curves.LOSS],
         "last_loss": rows[-1][curves.LOSS],
         "episodes": found.episodes,
