@@ -74,6 +74,8 @@ setup(
             "sim_node = smolvla_ros.nodes.sim_node:main",
             "vla_node = smolvla_ros.nodes.vla_node:main",
             "recorder_node = smolvla_ros.nodes.recorder_node:main",
+            "camera_node = smolvla_ros.nodes.camera_node:main",
+            "teleop_node = smolvla_ros.nodes.teleop_node:main",
         ],
     },
 )

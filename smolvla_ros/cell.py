@@ -354,12 +354,73 @@ class ArmConfig:
         return {name: entry.motor or name for name, entry in self.joint_map.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CameraDeviceConfig:
+    """One camera that LeRobot reads."""
+
+    type: str = key(doc="LeRobot's word for the camera: opencv, intelrealsense, …")
+    options: dict[str, Any] = key({}, doc="the fields of its configuration there")
+    calibration: str | None = key(
+        None, doc="camera_calibration's YAML, relative to this file; absent: not calibrated"
+    )
+    frame_id: str = key("", doc="of its pictures; absent: <camera>_optical_frame")
+    rate: float | None = key(None, doc="Hz at most; absent: every picture", above=0.0)
+    latency: float = key(0.0, doc="s from the exposure until the driver has the picture",
+                         at_least=0.0, at_most=1.0)  # fmt: skip
+    timeout: float = key(2.0, doc="s without a picture until it is connected anew", above=0.0)
+    jpeg_quality: int = key(90, doc="of the compressed topic", at_least=1, at_most=100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraNodeConfig:
+    """Parameters of the camera node."""
+
+    robot: RobotConfig | None = key(None, doc="as for every node; not read")
+    cameras: dict[str, CameraDeviceConfig] = key(doc="camera name → device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JogKeyConfig:
+    """What a held key moves."""
+
+    joint: str = key(doc="the joint")
+    speed: float = key(doc="rad/s (m/s), with its sign", at_least=-10.0, at_most=10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeleopConfig:
+    """Parameters of a teleoperator."""
+
+    robot: RobotConfig = key(doc="urdf and srdf")
+    type: str = key(doc="LeRobot's word for the teleoperator: so101_leader, keyboard, …")
+    options: dict[str, Any] = key({}, doc="the fields of its configuration there: port, id, …")
+    joint_map: dict[str, MotorConfig] = key({}, doc="of a leader: joint name → motor, unit, sign, "
+                                            "offset")  # fmt: skip
+    keys: dict[str, JogKeyConfig] = key({}, doc="of a keyboard: key → joint and speed")
+    rate: float = key(50.0, doc="Hz of set-points", above=0.0, at_most=500.0)
+    start_tolerance: float = key(0.3, doc="rad (m) from the arm where a leader may take over",
+                                 above=0.0)  # fmt: skip
+    blend: float = key(1.0, doc="s over which the arm then goes over to the leader", above=0.0)
+    ahead: float = key(0.2, doc="rad (m) by which keys may be ahead of the arm", above=0.0)
+    joint_states_max_age: float = key(0.2, doc="s; an older joint state is none", above=0.0)
+
+    def __post_init__(self) -> None:
+        if bool(self.joint_map) == bool(self.keys):
+            raise ConfigError("joint_map: a leader needs it, a keyboard needs keys; write one")
+
+    def motors(self) -> dict[str, str]:
+        """Joint → LeRobot's name of the leader's motor."""
+        return {name: entry.motor or name for name, entry in self.joint_map.items()}
+
+
 SECTIONS: dict[str, type] = {
     "safety_monitor": MonitorConfig,
     "vla": VlaConfig,
     "sim": SimConfig,
     "arm": ArmConfig,
     "recorder": RecorderConfig,
+    "camera": CameraNodeConfig,
+    "teleop": TeleopConfig,
 }
 
 
@@ -373,6 +434,8 @@ class Cell:
     sim: SimConfig | None = None
     arm: ArmConfig | None = None
     recorder: RecorderConfig | None = None
+    camera: CameraNodeConfig | None = None
+    teleop: TeleopConfig | None = None
 
 
 def load_cell(path: str | Path) -> Cell:
@@ -514,6 +577,33 @@ def load_joint_map(config: VlaConfig, robot: RobotModel, path: Path | None) -> J
         raise ConfigError(problems)
     try:
         return JointMap(config.units(), robot.limits_by_name())
+    except ValueError as error:
+        raise ConfigError(f"{where}.joint_map: {error}") from error
+
+
+def load_teleop_joints(
+    config: TeleopConfig, robot: RobotModel, path: Path | None
+) -> JointMap | None:
+    """How a leader arm writes the joints of ``robot``, or some of them; None for keys.
+
+    Raises:
+        ConfigError: a joint that the URDF has not, or percent of a joint without limits.
+    """
+    where = f"{path or 'parameters'}: teleop"
+    named = [(f"joint_map.{name}", name) for name in config.joint_map]
+    named += [(f"keys.{name}.joint", entry.joint) for name, entry in config.keys.items()]
+    problems = [
+        f"{where}.{place}: {joint!r} is no joint of the URDF; it has: {', '.join(robot.names)}"
+        for place, joint in named
+        if joint not in robot.names
+    ]
+    if problems:
+        raise ConfigError(problems)
+    if config.keys:
+        return None
+    units = [JointUnit(n, e.unit, e.sign, e.offset) for n, e in config.joint_map.items()]
+    try:
+        return JointMap(units, robot.limits_by_name())
     except ValueError as error:
         raise ConfigError(f"{where}.joint_map: {error}") from error
 

@@ -1,4 +1,4 @@
-"""LeRobot's devices by the name and the settings that a cell gives."""
+"""LeRobot's devices by the type and the options that a cell gives."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _known(package: str) -> dict[str, str]:
     return failed
 
 
-def decode(base: str, settings: Mapping[str, Any], where: str) -> Any:
+def decode(base: str, kind: str, options: Mapping[str, Any], where: str) -> Any:
     """LeRobot's configuration of a device.
 
     Args:
-        base: its base class, ``lerobot.cameras.CameraConfig`` for one. settings: ``type`` as
-            LeRobot (or a plug-in) calls it, and that type's own keys, as they are.
+        base: its base class, ``lerobot.cameras.CameraConfig`` for one. kind: the type, as
+            LeRobot or a plug-in calls it. options: that type's own keys.
 
     Raises:
         ConfigError: no LeRobot, an unknown type, an unknown or missing key, a wrong value;
@@ -59,7 +59,6 @@ def decode(base: str, settings: Mapping[str, Any], where: str) -> Any:
             f"{where}: needs LeRobot ({error}); pip install 'smolvla_ros[policy]'"
         ) from error
     known = registry.get_known_choices()
-    kind = settings.get("type")
     if kind not in known:
         why = f" ({failed[kind]})" if kind in failed else ""
         raise ConfigError(
@@ -67,10 +66,10 @@ def decode(base: str, settings: Mapping[str, Any], where: str) -> Any:
             + ", ".join(sorted(known))
         )
     try:
-        return draccus.decode(registry, dict(settings))
+        return draccus.decode(registry, {**options, "type": kind})
     # A configuration's own __post_init__ may raise anything; draccus wraps most of it.
     except (draccus.utils.DraccusException, ValueError, TypeError) as error:
         words = " ".join(f"{error} {error.__cause__ or ''}".split())
         raise ConfigError(
-            f"{where}: {kind}: {words}; see LeRobot's {known[kind].__name__}"
+            f"{where}.options: {kind}: {words}; see LeRobot's {known[kind].__name__}"
         ) from error

@@ -18,6 +18,9 @@ NODES = {
     "sim": "smolvla_ros.nodes.sim_node",
     "safety_monitor": "smolvla_ros.nodes.safety_monitor",
     "vla": "smolvla_ros.nodes.vla_node",
+    "arm": "smolvla_ros.nodes.arm_node",
+    "camera": "smolvla_ros.nodes.camera_node",
+    "teleop": "smolvla_ros.nodes.teleop_node",
 }
 """Node name → module."""
 

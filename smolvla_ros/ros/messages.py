@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMsg
 from builtin_interfaces.msg import Time as TimeMsg
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from smolvla_ros import pictures
@@ -42,6 +42,18 @@ def rgb_to_image(rgb: np.ndarray, frame_id: str, stamp: TimeMsg) -> Image:
     # An array('B') is taken as it is; of anything else rclpy looks at every byte.
     data = array("B", rgb.tobytes())
     message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=data)
+    message.header.frame_id = frame_id
+    message.header.stamp = stamp
+    return message
+
+
+def rgb_to_jpeg(rgb: np.ndarray, quality: int, frame_id: str, stamp: TimeMsg) -> CompressedImage:
+    """``[H, W, 3]`` uint8 RGB → a JPEG, as image_transport's compressed plug-in writes it."""
+    import cv2  # here: a safety monitor reads no pictures and may do without it
+
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=array("B", jpeg.tobytes()))
     message.header.frame_id = frame_id
     message.header.stamp = stamp
     return message
