@@ -1,0 +1,163 @@
+"""Any LeRobot teleoperator: a leader arm's joints in radians, or the keys that are pressed."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from smolvla_ros.arm.devices import Lost, decode
+from smolvla_ros.robot import JointMap
+from smolvla_ros.schema import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class LerobotTeleoperator:
+    """One teleoperator that LeRobot can make. One thread uses it.
+
+    Args:
+        kind: LeRobot's word for it. options: that type's keys. where: the cell's key of it.
+
+    Raises:
+        ConfigError: a type or options that LeRobot does not know.
+    """
+
+    def __init__(self, kind: str, options: Mapping[str, Any], where: str):
+        self._config = decode("lerobot.teleoperators.TeleoperatorConfig", kind, options, where)
+        self._kind, self._where = kind, where
+        self._device: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed since."""
+        return self._device is not None
+
+    def open(self) -> None:
+        """Connect; nothing is calibrated, nobody is asked anything.
+
+        Raises:
+            Lost: it is not there.
+            ConfigError: the maker's library is not installed, or it is not calibrated.
+        """
+        from lerobot.teleoperators import make_teleoperator_from_config
+
+        try:
+            self._device = device = make_teleoperator_from_config(self._config)
+            asks = "calibrate" in inspect.signature(device.connect).parameters
+            device.connect(**({"calibrate": False} if asks else {}))
+            calibrated = device.is_calibrated
+            there = device.is_connected
+        except ImportError as error:
+            raise ConfigError(f"{self._where}: {error}") from error
+        except Exception as error:  # drivers and plug-ins raise what they like
+            self.close()
+            raise Lost(_line(error)) from error
+        if calibrated is False:  # a keyboard's is None
+            self.close()
+            raise ConfigError(
+                f"{self._where}: {self._kind} {self._config.id or ''}: its motors hold another "
+                f"calibration than {device.calibration_fpath}, or there is none; run "
+                f"lerobot-calibrate --teleop.type={self._kind} with this id"
+            )
+        if not there:
+            self.close()
+            raise Lost(
+                f"{self._kind} did not connect; LeRobot's keyboard needs an X11 session and pynput"
+            )
+
+    def read(self) -> dict[Any, Any]:
+        """What it says now, as LeRobot has it.
+
+        Raises:
+            Lost: it does not answer.
+        """
+        try:
+            return self._device.get_action()
+        except Exception as error:
+            raise Lost(_line(error)) from error
+
+    def close(self) -> None:
+        """Disconnect, if it is connected."""
+        device, self._device = self._device, None
+        try:
+            if device is not None and device.is_connected:
+                device.disconnect()
+        except Exception as error:  # one that has gone cannot be said goodbye to
+            log.info("%s: disconnecting: %s", self._where, error)
+
+
+class LeaderJoints:
+    """A leader arm's action → radians (metres).
+
+    Args:
+        joints: how the leader writes the ``D`` joints, in radians' names.
+        motors: joint → LeRobot's name of the leader's motor. where: the cell's key.
+    """
+
+    def __init__(self, joints: JointMap, motors: Mapping[str, str], where: str):
+        self.names = joints.names
+        self._map, self._where = joints, where
+        self._keys = [f"{motors[name]}.pos" for name in joints.names]
+
+    def read(self, action: Mapping[str, Any]) -> np.ndarray:
+        """``[D]`` rad.
+
+        Raises:
+            ConfigError: the teleoperator has no such joints. Lost: a value is no number.
+        """
+        absent = [k for k in self._keys if k not in action]
+        if absent:
+            raise ConfigError(
+                f"{self._where}.joint_map: the teleoperator gives no {', '.join(absent)}; it "
+                f"gives: {', '.join(map(str, action)) or 'nothing'}"
+            )
+        values = np.array([action[k] for k in self._keys], dtype=float)
+        if not np.isfinite(values).all():
+            raise Lost("a joint is no number")
+        return self._map.to_urdf(values)
+
+
+class Jogging:
+    """Keys that are held move joints, each at its speed.
+
+    Args:
+        keys: key → (joint, rad/s). ahead: rad by which a set-point may be ahead of the arm,
+            where something keeps the arm from following.
+    """
+
+    def __init__(self, keys: Mapping[str, tuple[str, float]], ahead: float):
+        self.names = tuple(dict.fromkeys(joint for joint, _ in keys.values()))
+        self._speeds = {}
+        for key, (joint, speed) in keys.items():
+            self._speeds[key] = np.zeros(len(self.names))
+            self._speeds[key][self.names.index(joint)] = speed
+        self._ahead = ahead
+        self._q: np.ndarray | None = None
+
+    def rest(self) -> None:
+        """Begin anew where the arm is."""
+        self._q = None
+
+    def move(self, pressed: Sequence[Any], measured: np.ndarray, dt: float) -> np.ndarray:
+        """``[D]`` rad: where the keys have moved the joints, from the first call on.
+
+        Args:
+            pressed: keys as LeRobot names them: characters, or pynput's keys. dt: s since the
+                last call.
+        """
+        if self._q is None:
+            self._q = measured.copy()
+        names = {getattr(key, "name", key) for key in pressed}
+        for key, speed in self._speeds.items():
+            if key in names:
+                self._q = self._q + speed * dt
+        self._q = np.clip(self._q, measured - self._ahead, measured + self._ahead)
+        return self._q
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
