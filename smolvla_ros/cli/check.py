@@ -1,4 +1,5 @@
-"""``smolvla-ros check``: whether a cell's policy can be trusted, before anything moves."""
+"""``smolvla-ros check``: whether a cell is whole and its policy can be trusted, before anything
+moves."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from smolvla_ros.cell import Cell, load_cell, load_robot
+from smolvla_ros.cell import Cell, load_cell
+from smolvla_ros.cli.check_arm import examine_arm
 from smolvla_ros.finding import Finding, errors
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.schema import ConfigError
@@ -26,10 +28,11 @@ def add(subparsers: Any) -> None:
     """The subcommand's arguments."""
     parser = subparsers.add_parser(
         "check",
-        help="check a cell's policy: checkpoint, units, cameras; with --live the running topics",
-        description="Loads the checkpoint that a cell names and judges it: files, weights and "
-        "statistics, cameras, joints and units, chunks, device. The vla node refuses to start on "
-        "the same errors. Exit code 0 without an error, 1 with one, 2 if the cell cannot be read.",
+        help="check a cell: its arm and limits, its policy; with --live the running topics",
+        description="Says what is left to fill in of a cell's arm (description, limits, zones), "
+        "and loads the checkpoint that it names and judges it: files, weights and statistics, "
+        "cameras, joints and units, chunks, device. The nodes refuse to start on the same errors. "
+        "Exit code 0 without an error, 1 with one, 2 if the cell cannot be read.",
     )
     parser.add_argument("--cell", type=Path, required=True, metavar="FILE", help="cell YAML")
     parser.add_argument(
@@ -48,30 +51,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table. Returns 0, or 1 where there is an error in it.
 
     Raises:
-        ConfigError: a cell that cannot be read, or one without a policy.
+        ConfigError: a cell that cannot be read, or something that is not installed.
     """
     if not 0 < arguments.seconds <= 600:
         raise ConfigError(f"--seconds: is {arguments.seconds:g}; write seconds up to 600")
     cell = load_cell(arguments.cell)
+    _needs(cell, arguments.live)
+    robot, found = examine_arm(cell)
+    about = None
     if cell.vla is None:
-        raise ConfigError(f"{cell.path}: no section /**/vla: the policy is there")
-    missing = [m for m in ("torch", "lerobot") if importlib.util.find_spec(m) is None]
-    if missing:
-        raise ConfigError(
-            f"the policy needs {' and '.join(missing)}; pip install 'smolvla_ros[policy]'"
-        )
-    if arguments.live and importlib.util.find_spec("rclpy") is None:
-        raise ConfigError("--live: needs rclpy, of a ROS install or pip install 'smolvla_ros[ros]'")
-    robot = load_robot(cell.vla.robot, cell.path)
-    # LeRobot says on standard output what it does.
-    with contextlib.redirect_stdout(sys.stderr):
-        found, about, sizes = _checkpoint(cell, robot)
-    if arguments.live:
-        found += _live(cell, robot, sizes, arguments)
+        found.append(Finding("warning", "vla", "no section: no policy runs in this cell"))
+    elif robot is not None:
+        # LeRobot says on standard output what it does.
+        with contextlib.redirect_stdout(sys.stderr):
+            judged, about, sizes = _checkpoint(cell, robot)
+        found += judged
+        if arguments.live:
+            found += _live(cell, robot, sizes, arguments)
     bad, doubtful = len(errors(found)), sum(f.level == "warning" for f in found)
     if arguments.json is not None:
         document = {
             "cell": str(cell.path),
+            "fingerprint": None if robot is None else robot.fingerprint,
             "checkpoint": about,
             "errors": bad,
             "warnings": doubtful,
@@ -82,6 +83,21 @@ def run(arguments: argparse.Namespace) -> int:
     print(table(found))
     print(f"{bad} error(s), {doubtful} warning(s)")
     return 1 if bad else 0
+
+
+def _needs(cell: Cell, live: bool) -> None:
+    """Raises ConfigError where what is asked for needs something that is not there."""
+    if cell.vla is None:
+        if live:
+            raise ConfigError(f"--live: {cell.path} has no section /**/vla, whose topics it is for")
+        return
+    missing = [m for m in ("torch", "lerobot") if importlib.util.find_spec(m) is None]
+    if missing:
+        raise ConfigError(
+            f"the policy needs {' and '.join(missing)}; pip install 'smolvla_ros[policy]'"
+        )
+    if live and importlib.util.find_spec("rclpy") is None:
+        raise ConfigError("--live: needs rclpy, of a ROS install or pip install 'smolvla_ros[ros]'")
 
 
 def table(findings: list[Finding]) -> str:

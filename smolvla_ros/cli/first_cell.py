@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from smolvla_ros.robot import RobotModel
-from smolvla_ros.robot.describing import Joint, Pairs, motor_between
+from smolvla_ros.robot.describing import Joint, Pairs, gripping, hidden, stuck
 from smolvla_ros.robot.report import shapes_of
 from smolvla_ros.safety import Limits
 
@@ -57,38 +57,6 @@ class Found:
         given = self.limits.sources[f"{joint.name}.{attribute}"]
         return joint.sources.get(attribute, given) if given == "URDF" else given
 
-    def hidden(self) -> list[str]:
-        """Pairs that touch and that the SRDF takes out of the check."""
-        if self.proposed:
-            return []
-        return [
-            f"{a} ~ {b}: touch in {contact.share:.1%} of the postures, up to "
-            f"{-contact.nearest * 1e3:.0f} mm deep"
-            for a, b, contact in [*self.pairs.always, *self.pairs.sometimes]
-            if self.robot.srdf.allows_contact(a, b)
-        ]
-
-    def gripping(self) -> list[str]:
-        """Pairs that are checked and that one motor moves against each other."""
-        allows = self.robot.srdf.allows_contact
-        checked = [p for p in self.pairs.sometimes if self.proposed or not allows(p[0], p[1])]
-        return [
-            f"{a} ~ {b}: moved by {motor} alone and checked; are they fingers that have to close, "
-            "let them touch"
-            for a, b, _ in checked
-            if (motor := motor_between(self.robot, a, b)) is not None
-        ]
-
-    def stuck(self) -> list[str]:
-        """Pairs that are checked and touch nearly always: the gate would let nothing move."""
-        if self.proposed:
-            return []
-        return [
-            f"{a} ~ {b}: touch in {contact.share:.1%} of the postures"
-            for a, b, contact in [*self.pairs.always, *self.pairs.adjacent]
-            if contact.share > 0.95 and not self.robot.srdf.allows_contact(a, b)
-        ]
-
 
 def to_do(found: Found) -> list[str]:
     """What is left for a person, a line each."""
@@ -108,13 +76,18 @@ def to_do(found: Found) -> list[str]:
         if joints:
             whose = "any joint" if len(joints) == len(found.joints) else ", ".join(joints)
             left.append(f"limits: nobody gave the {attribute} of {whose}")
-    left += [f"limits: {note}" for note in found.limits.notes]
-    left += [f"SRDF: {line}; not checked: look at that entry" for line in found.hidden()]
-    left += [f"SRDF: {line}; checked: nothing would move" for line in found.stuck()]
-    left += [f"SRDF: {line}" for line in found.gripping()]
+    doubts = gripping(found.robot, found.pairs)
+    if not found.proposed:
+        doubts += [*hidden(found.robot, found.pairs), *stuck(found.robot, found.pairs)]
+    left += [f"robot.srdf: {doubt}" for doubt in doubts]
     left.append("zones: the table, the walls, whatever stands around")
     left.append("vla: the checkpoint, its joints' units, its cameras")
     return left
+
+
+def to_know(found: Found) -> list[str]:
+    """What somebody should look at once: what does not count, and which source did."""
+    return [*found.robot.notes, *found.limits.notes]
 
 
 def cell_text(found: Found, out: Path) -> str:
@@ -158,6 +131,7 @@ def _head(found: Found, out: Path) -> str:
         "",
         "To do:",
         *(f"- {line}" for line in to_do(found)),
+        *_noted(found),
         "",
         f"{robot.dof} joints. In brackets who gave a limit; -- where nobody did:",
         *(f"  {line}" for line in joint_table(found)),
@@ -171,6 +145,11 @@ def _head(found: Found, out: Path) -> str:
         + (", ".join(f"{a} ~ {b} ({c.share:.1%})" for a, b, c in pairs.sometimes) or "none"),
     ]
     return _comment(lines)
+
+
+def _noted(found: Found) -> list[str]:
+    lines = [f"- {line}" for line in to_know(found)]
+    return ["", "To be looked at:", *lines] if lines else []
 
 
 def _monitor(found: Found, out: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from smolvla_ros.cli.first_cell import NOBODY, Found, cell_text, joint_table, to_do
+from smolvla_ros.cli.first_cell import NOBODY, Found, cell_text, joint_table, to_do, to_know
 from smolvla_ros.cli.srdf import first_srdf
 from smolvla_ros.robot import RobotError, RobotModel
 from smolvla_ros.robot.describing import (
@@ -225,8 +225,8 @@ def _summary(found: Found, out: Path, writes: Sequence[Path]) -> str:
             f"{len(found.robot.links)} links, {len(found.robot.geometries)} collision shapes; of "
             f"the pairs of links {len(pairs.adjacent)} are joined, {len(pairs.always)} always "
             f"touch, {len(pairs.never)} never did, {len(pairs.sometimes)} sometimes",
-            "To do:",
-            *(f"- {line}" for line in to_do(found)),
+            *(f"look at: {line}" for line in to_know(found)),
+            *(f"to do: {line}" for line in to_do(found)),
             f"written: {', '.join(map(str, writes))}; next: smolvla-ros check --cell {out}",
         ]
     )

@@ -91,6 +91,39 @@ def sort_pairs(robot: RobotModel, samples: int, seed: int = 0) -> Pairs:
     return found
 
 
+def hidden(robot: RobotModel, pairs: Pairs) -> list[str]:
+    """Pairs that touch, are not joined, and that the SRDF takes out of the check.
+
+    Fingers of one motor touch when they close, and are left out.
+    """
+    return [
+        f"{a} ~ {b}: touch in {contact.share:.1%} of {pairs.samples} postures, up to "
+        f"{-contact.nearest * 1e3:.0f} mm deep, and the SRDF lets them; look at that entry"
+        for a, b, contact in [*pairs.always, *pairs.sometimes]
+        if robot.srdf.allows_contact(a, b) and motor_between(robot, a, b) is None
+    ]
+
+
+def stuck(robot: RobotModel, pairs: Pairs) -> list[str]:
+    """Pairs that touch nearly always and that the SRDF leaves in the check."""
+    return [
+        f"{a} ~ {b}: touch in {contact.share:.1%} of {pairs.samples} postures and are checked: "
+        "nothing would move; let them touch in the SRDF or mend the shapes"
+        for a, b, contact in [*pairs.always, *pairs.adjacent]
+        if contact.share >= _ALWAYS and not robot.srdf.allows_contact(a, b)
+    ]
+
+
+def gripping(robot: RobotModel, pairs: Pairs) -> list[str]:
+    """Pairs that a gripper's motor alone moves against each other, and that are checked."""
+    return [
+        f"{a} ~ {b}: moved by {motor} alone and checked; where they are fingers that have to "
+        "close, let them touch in the SRDF"
+        for a, b, _ in pairs.sometimes
+        if not robot.srdf.allows_contact(a, b) and (motor := motor_between(robot, a, b)) is not None
+    ]
+
+
 def motor_between(robot: RobotModel, link1: str, link2: str) -> str | None:
     """The joint of a gripper that alone moves two links against each other; None: other joints
     do, or one that no joint mimics."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -68,8 +67,10 @@ def test_a_first_cell_lacks_what_nobody_gave_and_nothing_else(tmp_path, capsys) 
     out = tmp_path / "new" / "my_cell.yaml"
     assert init("--urdf", SO101, "--out", out) == 0
     said = capsys.readouterr().out
-    assert "nobody gave the acceleration of any joint" in said
+    assert "to do: limits: nobody gave the acceleration of any joint" in said
     assert f"next: smolvla-ros check --cell {out}" in said
+    assert main(["check", "--cell", str(out)]) == 1
+    assert "ERROR  robot.srdf" in capsys.readouterr().out
     problems = gate_problems(out)
     joints = load_robot(load_cell(out).safety_monitor.robot, out).names
     for name in joints:
@@ -82,6 +83,10 @@ def test_a_first_cell_lacks_what_nobody_gave_and_nothing_else(tmp_path, capsys) 
     uncomment(out, "joints:$", f"{joints[-1]}: {{acc")
     uncomment(out, "srdf:", "srdf:")
     assert gate_problems(out) == []
+    capsys.readouterr()
+    assert main(["check", "--cell", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "warn   zones" in said and "warn   vla" in said
     assert read_srdf(out.with_suffix(".srdf")).disabled
 
 
@@ -153,6 +158,13 @@ def test_joints_that_mimic_are_named_and_so_are_fingers_that_must_close(
     assert "left ~ right: moved by left_slide alone" in said
     assert "hand ~ left" not in said  # joined: no check is needed
 
+    # In an SRDF it is no contact that was hidden.
+    srdf = tmp_path / "g.srdf"
+    srdf.write_text('<robot name="r"><disable_collisions link1="left" link2="right"/></robot>')
+    urdf = tmp_path / "g.urdf"
+    assert init("--urdf", urdf, "--srdf", srdf, "--out", tmp_path / "d.yaml") == 0
+    assert "left ~ right" not in capsys.readouterr().out
+
 
 def test_a_body_that_no_check_can_see_is_left_to_a_person(write, tmp_path, capsys) -> None:
     shell = "<visual><geometry><box size='0.1 0.1 0.1'/></geometry></visual>"
@@ -185,8 +197,8 @@ def test_an_srdf_is_held_against_what_was_seen(write, tmp_path, capsys) -> None:
     )
     assert init("--urdf", urdf, "--srdf", srdf, "--out", tmp_path / "c.yaml") == 0
     said = capsys.readouterr().out
-    assert re.search(r"SRDF: a ~ c: touch in \d+\.\d% .* not checked", said)
-    assert re.search(r"SRDF: b ~ lid: touch in 100\.0% .* nothing would move", said)
+    assert re.search(r"robot.srdf: a ~ c: touch in \d+\.\d% .* look at that entry", said)
+    assert re.search(r"robot.srdf: b ~ lid: touch in 100\.0% .* nothing would move", said)
     assert "srdf: a.srdf" in (tmp_path / "c.yaml").read_text()
     assert not (tmp_path / "c.srdf").exists()
 
@@ -326,7 +338,6 @@ def test_a_description_comes_from_a_topic(tmp_path, capsys, monkeypatch) -> None
         assert init("--topic", "left/robot_description", "--seconds", "20", "--out", out) == 0
     robot = load_robot(load_cell(out).safety_monitor.robot, out)
     assert robot.urdf_path == tmp_path / "c.urdf" and robot.dof == 6
-    assert threading.active_count() < 20
 
 
 def test_ros2_control_joints_without_a_position_command_are_named(write, tmp_path) -> None:
