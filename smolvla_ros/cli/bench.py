@@ -1,4 +1,4 @@
-"""``smolvla-ros bench``: what the gate and the policy's runtime cost, beside the bare work."""
+"""``smolvla-ros bench``: what the gate, the policy's runtime and a real arm's driver cost."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from smolvla_ros.cli.benchmark.subject import Subject
 from smolvla_ros.schema import ConfigError, load
 
 PARTS = ("decision", "tick", "legal", "latency", "load", "faults")
+BUS_PARTS = ("latency", "soak")
 POLICY_PARTS = ("shipped", "full", "image", "first_setpoint", "delays", "idle")
 
 Figures = dict[str, Any]
@@ -33,6 +34,7 @@ def add(subparsers: Any) -> None:
     what = bench.add_subparsers(required=True, metavar="WHAT")
     _add_gate(what)
     _add_policy(what)
+    _add_bus(what)
 
 
 def _add_gate(what: Any) -> None:
@@ -67,6 +69,24 @@ def _add_policy(what: Any) -> None:
         help="of motion, for the latency to the first set-point",
     )  # fmt: skip
     parser.set_defaults(run=run_policy)
+
+
+def _add_bus(what: Any) -> None:
+    parser = what.add_parser(
+        "bus",
+        help="from a command to the servo of a real arm, and a soak of its driver",
+        description="Runs gate, driver and LeRobot's SO-101 on emulated servos behind a "
+        "pseudo-terminal. Needs the package's source tree and its arm and sim extras.",
+    )
+    _add_common(parser, BUS_PARTS)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="of motion, for the latency"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, metavar="M",
+        help="of motion with corrupt packets and a bus that is lost every minute (default: none)",
+    )  # fmt: skip
+    parser.set_defaults(run=run_bus)
 
 
 def _add_common(parser: argparse.ArgumentParser, parts: tuple[str, ...]) -> None:
@@ -107,6 +127,19 @@ def run_policy(arguments: argparse.Namespace) -> int:
     }
     parts = {name: measure for name, measure in every.items() if name in wanted}
     return _measure(arguments, {}, parts, _policy_sentences)
+
+
+def run_bus(arguments: argparse.Namespace) -> int:
+    """Measure a real arm's driver. Returns 0, or 1 if a part of it failed."""
+    if not 2 <= arguments.seconds <= 600 or not 0 <= arguments.minutes <= 24 * 60:
+        raise ConfigError("--seconds: write a number from 2 to 600; --minutes: one above 0")
+    wanted = arguments.only or ["latency", *(["soak"] if arguments.minutes else [])]
+    every = {
+        "latency": lambda: _bus("latency", arguments.seconds),
+        "soak": lambda: _bus("soak", arguments.minutes or 3.0),
+    }
+    parts = {name: measure for name, measure in every.items() if name in wanted}
+    return _measure(arguments, {}, parts, _bus_sentences)
 
 
 def _measure(
@@ -273,6 +306,14 @@ def _idle() -> Figures:
     return idle()
 
 
+def _bus(part: str, length: float) -> Figures:
+    if skipped := _without(part, "rclpy", "lerobot", "scservo_sdk", "mujoco"):
+        return skipped
+    from smolvla_ros.cli.benchmark import bus
+
+    return {part: getattr(bus, part)(length)}
+
+
 def _gate_sentences(figures: Figures) -> list[str]:
     def times(name: str) -> str:
         found = figures[name]
@@ -329,4 +370,32 @@ def _policy_sentences(figures: Figures) -> list[str]:
     ]
     if "idle_cpu" in figures:
         lines.append(f"the paused policy node uses {100 * figures['idle_cpu']:.1f} % of a core")
+    return lines
+
+
+def _bus_sentences(figures: Figures) -> list[str]:
+    lines = []
+    if "latency" in figures:
+        found = figures["latency"]
+        for name, words in (("command", "a command"), ("setpoint", "the gate's set-point")):
+            took = found[f"{name}_to_servo_ms"]
+            lines.append(
+                f"{words} to the servo: p50 {took['p50']:.2f}, p99 {took['p99']:.2f}, "
+                f"max {took['max']:.2f} ms"
+            )
+        lines.append(
+            f"of it the gate's tick: up to {found['tick_ms']:g} ms; the driver's reads "
+            f"{found['bus_ms']['read_p50']:.2f} ms, writes {found['bus_ms']['write_p50']:.2f} ms"
+        )
+    if "soak" in figures:
+        found = figures["soak"]
+        lines.append(
+            f"{found['minutes']:g} min, {found['losses']} losses of the bus: steps of at most "
+            f"{found['largest_step_rad']:.4f} rad ({found['limit_rad']:.4f} allowed), "
+            f"{found['driver']['read_errors']:.0f} bad reads"
+        )
+        lines += [
+            f"memory of {name}: {first:.0f} MB, then {last:.0f} MB"
+            for name, (first, last) in found["memory_mb"].items()
+        ]
     return lines

@@ -1,0 +1,298 @@
+"""A whole cell on an emulated servo bus: from a command to the servo, and a soak with faults."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from trajectory_msgs.msg import JointTrajectory
+
+import smolvla_ros
+from smolvla_ros.cell import load_cell, load_robot
+from smolvla_ros.cli.benchmark.drive import milliseconds
+from smolvla_ros.cli.processes import CellProcesses, die_with_parent, environment, private_domain
+from smolvla_ros.cli.watch import Watcher
+from smolvla_ros.ros import messages, qos
+from smolvla_ros.schema import ConfigError
+from smolvla_ros.share import share
+
+NODES = ("safety_monitor", "arm")
+_TURN = 4095 / (2 * np.pi)  # ticks a radian
+_SWAY = np.array([0.25, 0.05, 0.08, 0.05, 0.25, 0.1])  # rad, of the six joints
+_PACE = 1.5  # rad/s of its phase
+_CORRUPT = 0.01
+_LOSS_EVERY, _LOSS = 60.0, 2.0  # s
+_WARM = 20.0  # s until memory counts
+
+
+class Emulator:
+    """The process with the servos; a context manager.
+
+    Raises:
+        ConfigError: the package was installed without its source tree.
+    """
+
+    def __init__(self, folder: Path, domain: int, pictures: bool = False):
+        script = Path(smolvla_ros.__file__).resolve().parents[1] / "test/support/bus_process.py"
+        if not script.is_file():
+            raise ConfigError(
+                f"{script}: no servo bus emulator; it is part of the source tree: clone the "
+                "repository and `pip install --editable '.[test]'` there"
+            )
+        self.port, self._calibration = folder / "ttyARM", folder / "calibration"
+        self._command = [
+            sys.executable, str(script), "--port", str(self.port),
+            "--calibration", str(self._calibration), *(["--pictures"] if pictures else []),
+        ]  # fmt: skip
+        self._domain = domain
+
+    def __enter__(self) -> Emulator:
+        self.process = subprocess.Popen(
+            self._command, env=environment(self._domain), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent,
+        )  # fmt: skip
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError("the servo bus emulator did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def tell(self, **words: Any) -> dict[str, Any]:
+        """Give a command; its answer. See ``test/support/bus_process.py``."""
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def goals(self, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Times ``[N]`` (monotonic s) and goals ``[N, 6]`` (rad; NaN: not told) so far."""
+        path = folder / "goals.npz"
+        self.tell(save=str(path))
+        with np.load(path) as found:
+            ticks = np.where(found["ticks"] < 0, np.nan, found["ticks"])
+            return found["times"], (ticks - found["zeros"]) / _TURN
+
+    def options(self) -> dict[str, str]:
+        """LeRobot's fields of this arm."""
+        return {"port": str(self.port), "id": "mine", "calibration_dir": str(self._calibration)}
+
+
+def cell_file(folder: Path, emulator: Emulator, **changes: Any) -> Path:
+    """The shipped cell of a real SO-101 with the emulated arm; ``changes``: of its section."""
+    shipped = share("config", "so101.yaml")
+    document = yaml.safe_load(shipped.read_text())
+    robot = document["/**"]["ros__parameters"]["robot"]
+    for name, file in robot.items():
+        robot[name] = os.path.normpath(shipped.parent / file)
+    arm = document["/**/arm"]["ros__parameters"]
+    arm |= {"options": emulator.options(), **changes}
+    document["/**/safety_monitor"]["ros__parameters"]["recording"]["directory"] = str(folder)
+    path = folder / "cell.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+class Swaying(Watcher):
+    """A policy that sways the arm by single set-points at the gate's rate, and a clock for what
+    it sent."""
+
+    def __init__(self, joints: tuple[str, ...], domain: int, centre: np.ndarray, dt: float):
+        super().__init__(joints, domain)
+        self._publisher = self.node.create_publisher(
+            JointTrajectory, "policy/joint_trajectory", qos.STREAM_OUT
+        )
+        self._centre, self._dt = centre, dt
+        self.commands: list[tuple[float, np.ndarray]] = []  # monotonic s, rad
+
+    def sway(self, seconds: float, meanwhile: Callable[[], bool] = lambda: True) -> None:
+        """From where the arm is to the sway, for so long or until ``meanwhile`` is false."""
+        away = self.recording.measured[-1][1] - self._centre
+        began = due = time.monotonic()
+        while (t := due - began) < seconds and meanwhile():
+            swing = _SWAY * np.sin(_PACE * t) * min(1.0, t)
+            q = self._centre + away * np.exp(-t) + swing
+            stamp = self.node.get_clock().now().to_msg()
+            self.commands.append((time.monotonic(), q))
+            self._publisher.publish(messages.setpoint_to_trajectory(self.joints, q, (), 0.0, stamp))
+            due += self._dt
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def until(self, condition: Callable[[], Any], what: str, patience: float = 60.0) -> None:
+        """Wait until it holds.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        end = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > end:
+                said = "; ".join(f"{n}: {self.says(n)}" for n in NODES)
+                raise TimeoutError(f"waited {patience:.0f} s in vain for {what}: {said}")
+            time.sleep(0.05)
+
+    def enabled(self) -> None:
+        """Reset, where the gate has stopped, and enable."""
+
+        def done() -> bool:
+            if self.says("safety_monitor").startswith("stopped"):
+                self.trigger("reset")
+            return self.enable()[0]
+
+        self.until(lambda: self.recording.measured, "joint states")
+        self.until(lambda: self.says("arm").startswith(("holding", "following")), "the arm")
+        self.until(done, "the gate to be enabled")
+
+
+@contextmanager
+def cell(**changes: Any) -> Iterator[tuple[Emulator, CellProcesses, Swaying, Path]]:
+    """Gate, driver and servos, and a policy beside them; the gate is enabled."""
+    domain, lock = private_domain()
+    with (
+        lock,
+        tempfile.TemporaryDirectory() as made,
+        Emulator(Path(made), domain) as emulator,
+    ):
+        folder = Path(made)
+        path = cell_file(folder, emulator, **changes)
+        config = load_cell(path)
+        robot = load_robot(config.arm.robot, path)
+        dt = 1.0 / config.safety_monitor.rate
+        with (
+            CellProcesses(path, NODES, domain, folder) as nodes,
+            Swaying(robot.names, domain, robot.pose("ready"), dt) as policy,
+        ):
+            policy.until(lambda: nodes.check() or policy.recording.measured, "the arm", 120)
+            policy.enabled()
+            yield emulator, nodes, policy, folder
+
+
+def latency(seconds: float = 20.0) -> dict[str, Any]:
+    """From a command to the goal in the servo's register, through gate, driver and wire.
+
+    Returns:
+        command_to_servo_ms and setpoint_to_servo_ms (from the stamp of the gate's set-point);
+        bus_ms: what the driver's reads and writes took; tick_ms. A command waits for the
+        gate's next tick: up to one of them belongs to the first.
+    """
+    with cell() as (emulator, nodes, policy, folder):
+        policy.sway(3.0)
+        policy.commands.clear()
+        policy.recording.sent.clear()
+        behind = time.monotonic() - policy.now()  # of the clocks
+        policy.sway(seconds)
+        time.sleep(0.5)
+        nodes.check()
+        times, goals = emulator.goals(folder)
+        tick = policy._dt
+        sent = [(t + behind, row) for t, row, _ in policy.recording.sent]
+        return {
+            "command_to_servo_ms": milliseconds(_crossings(policy.commands, times, goals[:, 0])),
+            "setpoint_to_servo_ms": milliseconds(_crossings(sent, times, goals[:, 0])),
+            "tick_ms": 1e3 * tick,
+            "bus_ms": {
+                f"{way}_{p}": round(policy.value("arm", f"{way}_ms/{p}"), 3)
+                for way in ("read", "write")
+                for p in ("p50", "p99")
+            },
+        }
+
+
+def _crossings(
+    sent: list[tuple[float, np.ndarray]], times: np.ndarray, goals: np.ndarray
+) -> list[float]:
+    """Seconds from each set-point of the first joint to when the servo's goal was there, while it
+    moved by more than two ticks a set-point."""
+    took = []
+    for (_, before), (at, row) in itertools.pairwise(sent):
+        step = row[0] - before[0]
+        if abs(step) * _TURN < 2:
+            continue
+        later = np.flatnonzero((times > at) & (times < at + 0.5))
+        there = later[(goals[later] - row[0]) * np.sign(step) >= -1.5 / _TURN]
+        if len(there):
+            took.append(float(times[there[0]] - at))
+    if not took:
+        raise RuntimeError("no set-point was seen to arrive at the servo")
+    return took
+
+
+def soak(minutes: float) -> dict[str, Any]:
+    """Motion with 1 % of the servos' replies corrupt and the bus lost every minute.
+
+    Returns:
+        losses, and how many of them the arm was found again after; the largest step between two
+        goals that one servo got, beside what one tick may be; memory of both processes.
+    """
+    memory: dict[str, list[float]] = {name: [] for name in NODES}
+    found = 0
+    with cell() as (emulator, nodes, policy, folder):
+        emulator.tell(faults={"corrupt": _CORRUPT})
+        config = load_cell(folder / "cell.yaml")
+        began = time.monotonic()
+        lost_at = began + min(_LOSS_EVERY, 30.0 * minutes)
+        losses = 0
+
+        def note() -> bool:
+            now = time.monotonic()
+            if now - began > min(_WARM, 20.0 * minutes):
+                for name, process in nodes.processes.items():
+                    memory[name].append(_resident_mb(process.pid))
+            # What the watcher keeps is not what is measured.
+            for rows in (policy.recording.sent, policy.recording.measured, policy.commands):
+                del rows[:-1000]
+            return policy.says("safety_monitor").startswith(("following", "slowed", "holding"))
+
+        while time.monotonic() < began + 60.0 * minutes:
+            nodes.check()
+            policy.sway(1.0, note)
+            if time.monotonic() > lost_at:
+                lost_at += _LOSS_EVERY
+                losses += 1
+                emulator.tell(unplug=_LOSS)
+                policy.until(lambda: policy.says("safety_monitor").startswith("stopped"), "a stop")
+            if policy.says("safety_monitor").startswith("stopped"):
+                policy.enabled()
+                found += 1
+        nodes.check()
+        _, goals = emulator.goals(folder)
+        state = emulator.tell(look=True)
+        errors = {
+            name: policy.value("arm", name) for name in ("read_errors", "write_errors", "losses")
+        }
+    steps = np.abs(np.diff(goals, axis=0)).max(axis=1)
+    limit = config.arm.max_velocity / config.safety_monitor.rate
+    return {
+        "minutes": minutes,
+        "losses": losses,
+        "enabled_again": found,
+        "goals": len(goals),
+        "largest_step_rad": round(float(np.nanmax(steps)), 5),
+        "limit_rad": round(limit, 5),
+        "a_tick_of_the_encoder_rad": round(1 / _TURN, 5),
+        "steps_beyond": int((steps > limit + 1 / _TURN).sum()),
+        "driver": errors,
+        "bus": state["counts"],
+        "memory_mb": {n: [values[0], values[-1]] for n, values in memory.items() if values},
+    }
+
+
+def _resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)

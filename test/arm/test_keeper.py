@@ -1,0 +1,139 @@
+"""The keeper's thread on an emulated bus: set-points through, losses and torque without a jump."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from feetech_bus import TICKS
+
+from smolvla_ros.arm.watchdog import Mode, Watchdog
+
+VELOCITY, OVER = 2.0, 0.05  # rad/s, s: a tick may be 0.1 rad
+STEP = VELOCITY * OVER + 1.0 / TICKS
+WAY = np.array([1.0, 1.0, 1.0, -1.0, 1.0, 1.0])  # where every joint has room
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+class Kept:
+    """A keeper on the bench's arm."""
+
+    def __init__(self, bench, torque: bool = True):
+        from smolvla_ros.arm.keeper import Keeper
+
+        self.bench = bench
+        self.arm = bench.make()
+        self.watchdog = Watchdog(np.full(6, VELOCITY), timeout=1.0, takeover=0.15)
+        self.states: list[np.ndarray] = []
+        self.said: list[str] = []
+        self.failures: list[BaseException] = []
+        self.keeper = Keeper(
+            self.arm, self.watchdog, rate=50.0, lost_after=1.0, torque=torque,
+            heard=lambda ago, q, *_: self.states.append(q),
+            say=self.said.append, failed=self.failures.append,
+        )  # fmt: skip
+
+    def __enter__(self) -> Kept:
+        self.arm.connect()
+        self.keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keeper.close()
+        assert not self.failures
+
+    def at(self, q: np.ndarray) -> bool:
+        return bool(np.abs(self.bench.plant.q - q).max() < 3 / TICKS)
+
+    def steps(self) -> float:
+        """rad between two goals that a servo got one after the other, at most."""
+        rows = np.array([[row[i] for i in range(1, 7)] for _, row in self.bench.bus.goals])
+        return float(np.abs(np.diff(rows, axis=0)).max() / TICKS)
+
+
+@pytest.fixture
+def kept(bench):
+    with Kept(bench) as made:
+        yield made
+
+
+def test_set_points_reach_the_servos_in_steps_of_a_tick(kept) -> None:
+    for i in range(1, 6):
+        goal = kept.bench.ready + 0.1 * i * WAY
+        kept.keeper.offer(goal, OVER)
+        wait_for(partial(kept.at, goal), "the arm is there")
+    assert kept.watchdog.mode is Mode.FOLLOWING and len(kept.states) > 5
+    np.testing.assert_allclose(kept.states[-1], goal, atol=0.15)
+    assert kept.steps() <= STEP
+
+
+def test_set_points_that_are_far_off_do_not_move_it(kept) -> None:
+    kept.keeper.offer(kept.bench.ready + 0.5 * WAY, OVER)
+    wait_for(lambda: kept.keeper.report.away > 0.4, "it says so")
+    assert kept.at(kept.bench.ready)
+
+
+def test_silence_holds(kept) -> None:
+    goal = kept.bench.ready + 0.1 * WAY
+    kept.keeper.offer(goal, OVER)
+    wait_for(lambda: kept.at(goal), "the arm is there")
+    wait_for(lambda: kept.watchdog.timeouts == 1, "it holds")
+    assert kept.watchdog.mode is Mode.HOLDING
+    assert kept.at(goal) and all(kept.bench.bus.torque().values())
+
+
+def test_a_lost_bus_is_found_again_and_what_was_sent_meanwhile_does_not_move_it(kept) -> None:
+    held = kept.bench.ready + 0.1 * WAY
+    kept.keeper.offer(held, OVER)
+    wait_for(lambda: kept.at(held), "the arm is there")
+    kept.bench.bus.unplug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.LOST, "it is lost")
+    assert "no such device" in kept.keeper.report.trouble or kept.said
+    kept.keeper.offer(held + 0.5 * WAY, OVER)
+    kept.bench.bus.plug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.HOLDING, "it is back")
+    kept.keeper.offer(held + 0.5 * WAY, OVER)
+    wait_for(lambda: kept.keeper.report.away > 0.4, "it says so")
+    assert kept.at(held) and kept.keeper.report.losses == 1
+    kept.keeper.offer(held + 0.1 * WAY, OVER)
+    wait_for(lambda: kept.at(held + 0.1 * WAY), "it follows")
+    assert kept.steps() <= STEP
+
+
+def test_torque_goes_and_comes_where_the_arm_is_by_then(kept) -> None:
+    assert kept.keeper.set_torque(False, 60.0) == ""
+    assert not any(kept.bench.bus.torque().values())
+    kept.keeper.offer(kept.bench.ready + 0.1 * WAY, OVER)
+    kept.bench.plant.q = by_hand = kept.bench.ready + np.array([0.3, 0.2, -0.2, -0.3, 0.5, 0.2])
+    wait_for(lambda: np.abs(kept.states[-1] - by_hand).max() < 0.01, "it is seen")
+    assert kept.at(by_hand)
+    assert kept.keeper.set_torque(True, 60.0) == ""
+    assert all(kept.bench.bus.torque().values()) and kept.at(by_hand)
+    assert kept.keeper.report.mode is Mode.HOLDING
+
+
+def test_servos_that_lost_their_power_wait_for_somebody_to_ask(kept) -> None:
+    kept.bench.bus.lose_power()
+    wait_for(lambda: kept.keeper.report.mode is Mode.OFF, "it is noticed")
+    assert any("torque went off by itself" in words for words in kept.said)
+    kept.keeper.offer(kept.bench.ready + 0.1 * WAY, OVER)
+    time.sleep(0.3)
+    assert not any(kept.bench.bus.torque().values())
+    assert kept.keeper.set_torque(True, 60.0) == ""
+    assert kept.at(kept.bench.ready)
+
+
+def test_an_arm_may_be_watched_without_torque(bench) -> None:
+    with Kept(bench, torque=False) as kept:
+        wait_for(lambda: len(kept.states) > 3, "states")
+        assert not any(bench.bus.torque().values()) and not bench.bus.goals
+        assert kept.keeper.report.mode is Mode.OFF
