@@ -23,6 +23,7 @@ from smolvla_ros.ros.timing import steady_clock
 from smolvla_ros.safety import Gate, Refused
 from smolvla_ros.safety.goal import (
     End,
+    ErrorCode,
     Execution,
     Goal,
     Outcome,
@@ -170,6 +171,8 @@ class TrajectoryAction:
         if execution.desired is not None and (outcome is not None or self._looks % 2):
             self._handle.publish_feedback(self._feedback(execution, clock))
         if outcome is not None:
+            if outcome.code is ErrorCode.PATH_TOLERANCE_VIOLATED:
+                self._ring.add(now, "cancel", self._name)
             handle, self._handle, self._execution = self._handle, None, None
             self._timer.cancel()
             self._finish(handle, outcome)

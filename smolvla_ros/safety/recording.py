@@ -65,6 +65,8 @@ class _Before:
             self._joints |= zip(value["names"], value["positions"], strict=False)
         elif key == "command":
             self._commands[value["source"]] = (t, value)
+        elif key == "cancel":
+            self._commands.pop(value, None)
         elif key == "obstacles":
             self._obstacles = value
         elif key in ("enable", "stop", "reset"):

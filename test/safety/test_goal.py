@@ -19,6 +19,7 @@ from smolvla_ros.safety.goal import (
     refused,
     with_velocities,
 )
+from smolvla_ros.safety.offline import Line, Replay
 
 PAN = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 LIFT = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
@@ -301,3 +302,25 @@ def test_velocities_that_are_none_are_refused(velocities, check):
     with pytest.raises(Refused) as refusal:
         with_velocities([0.0, 1.0], [[0.0], [1.0]], velocities)
     assert refusal.value.check == check
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_recorded_goal_is_carried_out_and_cancelled_again(cancelled):
+    cell = Cell()
+    goal = cell.goal(seconds=2.0)
+    points = [
+        {"t": t, "positions": row.tolist()}
+        for t, row in zip(goal.times, goal.positions, strict=True)
+    ]
+    command = {"source": "moveit", "names": goal.names, "points": points}
+    lines = [Line(0.0, {"enable": True}), Line(0.1, {"command": command})]
+    # An input that says nothing, so that the run goes on.
+    lines += [Line(1.0, {"cancel": "moveit"} if cancelled else {"heartbeat": True})]
+    fresh = Run(sources=SOURCES)
+    places = [
+        o.positions[0]
+        for _, o in Replay(fresh.gate, lines, start=cell.q)
+        if o.positions is not None
+    ]
+    end = cell.q[0] + 0.5
+    assert (places[-1] < end - 0.1) if cancelled else places[-1] == pytest.approx(end, abs=1e-6)

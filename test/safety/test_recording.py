@@ -81,6 +81,18 @@ def test_a_ring_that_begins_in_mid_motion_says_first_what_was_so_by_then() -> No
     assert len(command["points"]) + round((first - 0.25) / 0.1 + 0.5) == 41
 
 
+def test_a_goal_that_was_cancelled_before_the_ring_begins_is_not_begun_again() -> None:
+    ring = Ring(1.0)
+    ring.add(0.1, "enable", True)
+    for source in ("moveit", "policy"):
+        ring.add(0.2, "command", command_line(source, 0.2, ["a"], [0.0, 9.0], [[0.1], [0.2]]))
+    ring.add(0.3, "cancel", "moveit")
+    for k in range(4, 30):
+        ring.add(k * 0.1, "output", {})
+    commands = [line["command"]["source"] for line in ring.lines() if "command" in line]
+    assert commands == ["policy"]
+
+
 @pytest.mark.parametrize("ending", ["stop", "reset", "disable"])
 def test_what_ended_before_the_ring_begins_is_not_begun_again(ending) -> None:
     ring = Ring(1.0)
