@@ -384,9 +384,9 @@ def test_mistakes_of_every_section_are_reported_at_once(tmp_path) -> None:
     put(GATE, "zones/table/size", [1.0])(document)
     put("vla", "periodd", 1.0)(document)
     put("sim", "seed", -1)(document)
-    document["/**/camera"] = {"ros__parameters": {}}
+    document["/**/webcam"] = {"ros__parameters": {}}
     lines = problems(save(document, tmp_path))
-    for part in ("rate", "zones.table.size", "periodd", "seed", "/**/camera"):
+    for part in ("rate", "zones.table.size", "periodd", "seed", "/**/webcam"):
         assert sum(f"{part}: " in line for line in lines) == 1, part
     assert len(lines) == 5
 
