@@ -158,8 +158,7 @@ class SerialBus:
             except ArmError:  # half an answer, or one to another question
                 answers = True
                 continue
-            said = self.bus.packet_handler.getTxRxResult(result)
-            answers |= "no status packet" not in said
+            answers |= self._answered(result)
             if not self.bus._is_comm_success(result):
                 continue
             if alarm:
@@ -185,8 +184,11 @@ class SerialBus:
             time.sleep(0.002)
             whole = self.bus._is_comm_success(result) and len(data) == 8
             good = whole and not self._port.ser.in_waiting
-            garbled += not good
+            garbled += self._answered(result) and not good
         return garbled > _LOOKS // 2
+
+    def _answered(self, result: int) -> bool:
+        return "no status packet" not in self.bus.packet_handler.getTxRxResult(result)
 
     def _called(self, name: str) -> str:
         return f"{name} (id {self.bus.motors[name].id})"

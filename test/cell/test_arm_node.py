@@ -22,7 +22,17 @@ for name in ("lerobot", "scservo_sdk", "mujoco"):
         pytest.skip(f"needs {name}: pip install 'smolvla_ros[arm,sim]'", allow_module_level=True)
 
 TICK = 2 * np.pi / 4095
-PATIENT = {"reply_timeout": 0.3, "lost_after": 1.0}  # a busy machine keeps the emulator waiting
+
+# A busy machine keeps the emulator, and everybody else, waiting.
+PATIENT = {
+    "reply_timeout": 0.3,
+    "lost_after": 1.0,
+    "timeout": 1.0,
+    "monitor": {
+        "joint_state_timeout": 1.0, "tracking_time": 2.0, "tracking_error": 0.4,
+        "tracking_error_hard": 1.0, "command_timeout": 2.0,
+    },
+}  # fmt: skip
 
 
 def torque(policy, on: bool) -> str:
@@ -49,7 +59,7 @@ def test_the_gates_set_points_move_the_servos_and_their_steps_are_a_ticks() -> N
 def test_a_lost_bus_stops_the_gate_and_is_found_again_without_a_jump() -> None:
     with cell(**PATIENT) as (emulator, nodes, policy, folder):
         policy.sway(2.0)
-        emulator.tell(unplug=2.0)
+        emulator.tell(unplug=4.0)
         policy.until(lambda: policy.says("safety_monitor").startswith("stopped"), "a stop")
         policy.until(lambda: policy.says("arm").startswith("holding"), "the arm again")
         assert policy.value("arm", "losses") == 1

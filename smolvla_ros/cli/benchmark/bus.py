@@ -94,8 +94,11 @@ class Emulator:
         return {"port": str(self.port), "id": "mine", "calibration_dir": str(self._calibration)}
 
 
-def cell_file(folder: Path, emulator: Emulator, **changes: Any) -> Path:
-    """The shipped cell of a real SO-101 with the emulated arm; ``changes``: of its section."""
+def cell_file(
+    folder: Path, emulator: Emulator, monitor: dict[str, Any] | None = None, **changes: Any
+) -> Path:
+    """The shipped cell of a real SO-101 with the emulated arm; ``changes``: of the arm's section,
+    ``monitor``: of the safety monitor's."""
     shipped = share("config", "so101.yaml")
     document = yaml.safe_load(shipped.read_text())
     robot = document["/**"]["ros__parameters"]["robot"]
@@ -103,7 +106,8 @@ def cell_file(folder: Path, emulator: Emulator, **changes: Any) -> Path:
         robot[name] = os.path.normpath(shipped.parent / file)
     arm = document["/**/arm"]["ros__parameters"]
     arm |= {"options": emulator.options(), **changes}
-    document["/**/safety_monitor"]["ros__parameters"]["recording"]["directory"] = str(folder)
+    section = document["/**/safety_monitor"]["ros__parameters"]
+    section |= {"recording": {"directory": str(folder)}, **(monitor or {})}
     path = folder / "cell.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
@@ -161,8 +165,11 @@ class Swaying(Watcher):
 
 
 @contextmanager
-def cell(**changes: Any) -> Iterator[tuple[Emulator, CellProcesses, Swaying, Path]]:
-    """Gate, driver and servos, and a policy beside them; the gate is enabled."""
+def cell(
+    monitor: dict[str, Any] | None = None, **changes: Any
+) -> Iterator[tuple[Emulator, CellProcesses, Swaying, Path]]:
+    """Gate, driver and servos, and a policy beside them; the gate is enabled. The arguments are
+    those of :func:`cell_file`."""
     domain, lock = private_domain()
     with (
         lock,
@@ -170,7 +177,7 @@ def cell(**changes: Any) -> Iterator[tuple[Emulator, CellProcesses, Swaying, Pat
         Emulator(Path(made), domain) as emulator,
     ):
         folder = Path(made)
-        path = cell_file(folder, emulator, **changes)
+        path = cell_file(folder, emulator, monitor, **changes)
         config = load_cell(path)
         robot = load_robot(config.arm.robot, path)
         dt = 1.0 / config.safety_monitor.rate
