@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
-from smolvla_ros.robot.meshes import find_mesh
+from smolvla_ros.robot.meshes import find_mesh, package_folders
 from smolvla_ros.robot.urdf import RobotError
 
 _XACRO = re.compile(r"<\s*xacro:")
@@ -118,24 +118,41 @@ def move(text: str, source: Path, target: Path) -> str:
 def needed_package_dirs(
     text: str, source: Path, target: Path, package_dirs: Sequence[Path]
 ) -> list[Path]:
-    """``package_dirs``, and the packages that are found only because ``source`` lies in them.
+    """``package_dirs``, and the packages around ``source`` that hold collision meshes and are
+    not found without being named.
 
     Args:
-        target: where the URDF will lie. A mesh that is found nowhere is left to
+        target: where the URDF will lie. A mesh that its package lacks is left to
             :class:`RobotModel` to report.
+
+    Raises:
+        RobotError: a package that is found nowhere.
     """
-    needed = list(package_dirs)
-    names = {
-        mesh.get("filename", "") for mesh in ET.fromstring(text).iterfind(".//collision//mesh")
-    }
-    for name in sorted(n for n in names if n.startswith("package://")):
+    needed, lost = list(package_dirs), []
+    around = _packages(source, package_dirs)
+    meshes = ET.fromstring(text).iterfind(".//collision//mesh")
+    for name in sorted({mesh.get("filename", "") for mesh in meshes}):
+        if not name.startswith("package://"):
+            continue
+        package, _, inside = name.removeprefix("package://").partition("/")
         try:
             find_mesh(name, target, needed)
+            continue
         except FileNotFoundError:
-            _, _, inside = name.removeprefix("package://").partition("/")
-            try:
-                place = find_mesh(name, source, needed)
-            except FileNotFoundError:
-                continue
+            here = [around[package]] if package in around else []
+        try:
+            place = find_mesh(name, source, [*needed, *here])
             needed.append(place.parents[len(Path(inside).parts) - 1])
+        except FileNotFoundError:
+            known = any(f.is_dir() for f in (*here, *package_folders(package, source, needed)))
+            if not known and package not in lost:
+                lost.append(package)
+    if lost:
+        raise RobotError(
+            "\n".join(
+                f"{source}: its meshes lie in package {package!r}, which is not found; name the "
+                "folder that holds it"
+                for package in lost
+            )
+        )
     return needed

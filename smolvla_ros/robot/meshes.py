@@ -26,7 +26,7 @@ def find_mesh(name: str, urdf: Path, package_dirs: Sequence[Path]) -> Path:
         places = [Path(unquote(urlsplit(name).path))]
     elif kind == "package":
         package, _, inside = rest.partition("/")
-        folders = _package_folders(package, urdf, package_dirs)
+        folders = package_folders(package, urdf, package_dirs)
         places = [folder / inside for folder in folders]
     else:
         raise FileNotFoundError(f"{kind}:// cannot be read; use package://, file:// or a path")
@@ -36,7 +36,7 @@ def find_mesh(name: str, urdf: Path, package_dirs: Sequence[Path]) -> Path:
     raise FileNotFoundError("no such file: " + ", ".join(str(p) for p in places))
 
 
-def _package_folders(package: str, urdf: Path, package_dirs: Sequence[Path]) -> list[Path]:
+def package_folders(package: str, urdf: Path, package_dirs: Sequence[Path]) -> list[Path]:
     """Where a package may lie, the likeliest first; at least one."""
     holders = list(package_dirs)
     holders += [p / "share" for p in _path_list("AMENT_PREFIX_PATH")]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from arms import CHAIN, GRIPPER, LIMIT, bent_plate, joint, link, write_mesh
+from arms import CHAIN, GRIPPER, LIMIT, bent_plate, joint, link, mesh, write_mesh
 
 from smolvla_ros.cell import load_cell, load_gate, load_robot
 from smolvla_ros.cli.main import main
@@ -263,16 +263,33 @@ def test_a_xacro_file_becomes_a_urdf_beside_the_cell(workspace, tmp_path, monkey
 def test_packages_around_a_xacro_file_are_found_and_a_missing_one_is_named(
     workspace, tmp_path, capsys
 ) -> None:
-    # parts lies beside mine, as in a workspace's src: nobody has to name it to xacro.
-    workspace.write_text(workspace.read_text().replace("package://parts/meshes", "../meshes")
-                         .replace("../meshes/c.stl", "../meshes/own.stl"))  # fmt: skip
-    assert init("--urdf", workspace, "--out", tmp_path / "c.yaml") == 0
+    # parts lies beside mine, as in a workspace's src: nobody has to name it.
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", workspace, "--out", out) == 0
+    assert load_robot(load_cell(out).safety_monitor.robot, out).hulls
+    assert "package_dirs: [ws/src/parts_repository]" in out.read_text()
     workspace.write_text(workspace.read_text().replace("$(find parts)/urdf", "$(find gone)/urdf"))
     capsys.readouterr()
     assert init("--urdf", workspace, "--out", tmp_path / "d.yaml") == 2
     error = capsys.readouterr().err
     assert "needs package 'gone', which is not found" in error and error.count("\n") == 1
     assert not list(tmp_path.glob("d.*"))
+
+
+def test_a_package_of_meshes_that_is_found_nowhere_is_one_line(write, tmp_path, capsys) -> None:
+    body = (
+        link("a", mesh("package://gone/a.stl"))
+        + link("b", mesh("package://gone/b.stl"))
+        + joint("ab", "a", "b")
+    )
+    assert init("--urdf", write("a.urdf", body), "--out", tmp_path / "c.yaml") == 2
+    error = capsys.readouterr().err
+    assert "its meshes lie in package 'gone', which is not found" in error
+    assert error.count("\n") == 1
+
+    (tmp_path / "gone").mkdir()
+    assert init("--urdf", tmp_path / "a.urdf", "--out", tmp_path / "c.yaml") == 2
+    assert "link b: mesh 'package://gone/b.stl': no such file" in capsys.readouterr().err
 
 
 def test_xacro_that_does_not_go_through_is_one_line(workspace, tmp_path, capsys) -> None:
