@@ -156,11 +156,9 @@ def start_of(robot: RobotModel, limits: Limits, text: str | None) -> tuple[np.nd
             except RobotError as error:
                 if text is not None:
                     raise ConfigError(f"--start: {error}") from error
-    middle = np.where(
-        np.isfinite(limits.lower) & np.isfinite(limits.upper),
-        (limits.lower + limits.upper) / 2,
-        0.0,
-    )
+    bounded = np.isfinite(limits.lower) & np.isfinite(limits.upper)
+    middle = np.zeros(len(limits.lower))
+    middle[bounded] = (limits.lower[bounded] + limits.upper[bounded]) / 2
     if text is None:
         return middle, "the middle of every range"
     joints = ", ".join(robot.names)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from arms import CHAIN, GRIPPER, LIMIT, bent_plate, joint, link, mesh, write_mesh
 
@@ -164,6 +166,27 @@ def test_joints_that_mimic_are_named_and_so_are_fingers_that_must_close(
     urdf = tmp_path / "g.urdf"
     assert init("--urdf", urdf, "--srdf", srdf, "--out", tmp_path / "d.yaml") == 0
     assert "left ~ right" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_arm_with_a_joint_without_end_goes_through_the_gate(write, tmp_path) -> None:
+    body = "".join(link(n) for n in "abc") + joint("ab", "a", "b", "continuous")
+    out, rows = tmp_path / "c.yaml", tmp_path / "rows.jsonl"
+    urdf = write("a.urdf", body + joint("bc", "b", "c"))
+    assert init("--urdf", urdf, "--out", out) == 0
+    text = out.read_text().replace("{acceleration: }", "{acceleration: 12.0}")
+    out.write_text(text.replace("command_timeout: 1.0", "command_timeout: 9.0"))
+    uncomment(out, "joints:$", "bc: {acc")
+    uncomment(out, "srdf:", "srdf:")
+    command = {
+        "source": "policy", "stamp": 0.0, "names": ["ab", "bc"],
+        "points": [{"t": t, "positions": [9.0 * t / 6, 0.0]} for t in np.linspace(0.1, 6, 60)],
+    }  # fmt: skip
+    commands = tmp_path / "in.jsonl"
+    commands.write_text(json.dumps({"t": 0.0, "command": command}) + "\n")
+    assert main(["gate", "--cell", str(out), "--in", str(commands), "--out", str(rows)]) == 0
+    last = json.loads(rows.read_text().splitlines()[-1])
+    assert last["positions"][0] == pytest.approx(9.0, abs=0.1)  # more than a turn
 
 
 def test_a_body_that_no_check_can_see_is_left_to_a_person(write, tmp_path, capsys) -> None:
