@@ -13,10 +13,10 @@ OUT := out/demo
 
 # Under a sourced ROS 2 install, rclpy, the messages, cv_bridge and pinocchio are ROS's own.
 ifdef ROS_DISTRO
-EXTRAS := policy,sim,train,bags,test
+EXTRAS := policy,sim,train,arm,bags,test
 VENV_FLAGS := --system-site-packages
 else
-EXTRAS := ros,kinematics,policy,sim,train,bags,test
+EXTRAS := ros,kinematics,policy,sim,train,arm,xacro,bags,test
 VENV_FLAGS :=
 endif
 

@@ -49,6 +49,9 @@ setup(
         "policy": ["lerobot[smolvla]>=0.6.1,<0.7"],
         # A dataset's rows, and LeRobot's trainer; training's pictures of curves.
         "train": ["lerobot[smolvla,dataset]>=0.6.1,<0.7", "matplotlib>=3.10,<4", "psutil>=6,<8"],
+        # The SO-101's servo bus. Other robots and teleoperators: LeRobot's own extras.
+        "arm": ["lerobot[feetech]>=0.6.1,<0.7"],
+        "xacro": ["xacro>=2.1,<3"],
         "bags": ["rosbags>=0.11,<0.12"],
         "sim": ["mujoco>=4.0,<4.1", "matplotlib>=3.10,<4"],
         "test": [
@@ -75,6 +78,7 @@ setup(
             "vla_node = smolvla_ros.nodes.vla_node:main",
             "recorder_node = smolvla_ros.nodes.recorder_node:main",
             "camera_node = smolvla_ros.nodes.camera_node:main",
+            "arm_node = smolvla_ros.nodes.arm_node:main",
             "teleop_node = smolvla_ros.nodes.teleop_node:main",
         ],
     },
