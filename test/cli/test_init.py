@@ -172,7 +172,7 @@ def test_joints_that_mimic_are_named_and_so_are_fingers_that_must_close(
 def test_an_arm_with_a_joint_without_end_goes_through_the_gate(write, tmp_path) -> None:
     body = "".join(link(n) for n in "abc") + joint("ab", "a", "b", "continuous")
     out, rows = tmp_path / "c.yaml", tmp_path / "rows.jsonl"
-    urdf = write("a.urdf", body + joint("bc", "b", "c"))
+    urdf = write("a.urdf", body + joint("bc", "b", "c", xyz="0.2 0 0"))
     assert init("--urdf", urdf, "--out", out) == 0
     text = out.read_text().replace("{acceleration: }", "{acceleration: 12.0}")
     out.write_text(text.replace("command_timeout: 1.0", "command_timeout: 9.0"))
@@ -184,7 +184,8 @@ def test_an_arm_with_a_joint_without_end_goes_through_the_gate(write, tmp_path) 
     }  # fmt: skip
     commands = tmp_path / "in.jsonl"
     commands.write_text(json.dumps({"t": 0.0, "command": command}) + "\n")
-    assert main(["gate", "--cell", str(out), "--in", str(commands), "--out", str(rows)]) == 0
+    words = ["--in", str(commands), "--out", str(rows), "--after", "9"]
+    assert main(["gate", "--cell", str(out), *words]) == 0
     last = json.loads(rows.read_text().splitlines()[-1])
     assert last["positions"][0] == pytest.approx(9.0, abs=0.1)  # more than a turn
 
