@@ -190,7 +190,11 @@ def _look(arguments: argparse.Namespace, source: Path, urdf: Path, srdf: Path) -
         pairs=sort_pairs(robot, arguments.samples),
         bare=bare,
         extent=extent(robot, min(arguments.samples, _EXTENT_SAMPLES)),
-        no_position=without_position_interface(urdf),
+        no_position={
+            name: interfaces
+            for name, interfaces in without_position_interface(urdf).items()
+            if name not in robot.mimics
+        },
         package_dirs=folders,
         srdf=srdf,
         proposed=arguments.srdf is None,

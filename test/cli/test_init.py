@@ -386,10 +386,12 @@ def test_ros2_control_joints_without_a_position_command_are_named(write, tmp_pat
         '<ros2_control name="x" type="system"><joint name="ab">'
         '<command_interface name="position"/></joint><joint name="bc">'
         '<command_interface name="velocity"/><state_interface name="position"/></joint>'
-        "</ros2_control>"
+        '</ros2_control><ros2_control name="y" type="system"><joint name="fd"/></ros2_control>'
     )
+    tool = link("e") + link("f") + joint("de", "d", "e") + joint("fd", "d", "f", xyz="0 1 0",
+        inside=LIMIT + '<mimic joint="de"/>')  # fmt: skip
     out = tmp_path / "c.yaml"
-    assert init("--urdf", write("a.urdf", CHAIN + control), "--out", out) == 0
+    assert init("--urdf", write("a.urdf", CHAIN + tool + control), "--out", out) == 0
     assert "gives no position command to bc (velocity)." in out.read_text()
     load_cell(out)
 
