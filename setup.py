@@ -51,7 +51,7 @@ setup(
         "train": ["lerobot[smolvla,dataset]>=0.6.1,<0.7", "matplotlib>=3.10,<4", "psutil>=6,<8"],
         # The SO-101's servo bus. Other robots and teleoperators: LeRobot's own extras.
         "arm": ["lerobot[feetech]>=0.6.1,<0.7"],
-        "xacro": ["xacro>=2.1,<3"],
+        "xacro": ["xacro>=2.1,<3", "ros-ament-index-python>=1.11,<2"],
         "bags": ["rosbags>=0.11,<0.12"],
         "sim": ["mujoco>=4.0,<4.1", "matplotlib>=3.10,<4"],
         "test": [
