@@ -19,6 +19,7 @@ from smolvla_ros.arm.watchdog import Mode, Watchdog
 
 _AGAIN = 0.5  # s between two tries to find a lost arm
 _LOOK = 0.3  # s between two looks at the motors' health
+_BREATH = 0.003  # s after an error: a line that is out fails at once, time after time
 _KEPT = 4096  # durations
 
 Heard = Callable[[float, np.ndarray, np.ndarray, np.ndarray], None]
@@ -126,7 +127,10 @@ class Keeper:
     def _run(self) -> None:
         read_at = look_at = time.monotonic()
         while True:
-            job = self._wait(min(read_at, self._watchdog.due_at()))
+            # A read takes a good part of a period, and a set-point that comes meanwhile waits:
+            # while they come, it follows on the heels of one.
+            slack = self._period / 2 if self._watchdog.mode is Mode.FOLLOWING else 0.0
+            job = self._wait(min(read_at + slack, self._watchdog.due_at()))
             if self._closing:
                 return
             try:
@@ -135,10 +139,9 @@ class Keeper:
                 if self._watchdog.mode is Mode.LOST:
                     self._find()
                     read_at = time.monotonic()
-                self._write()
-                now = time.monotonic()
-                if now >= read_at:
-                    read_at = max(read_at + self._period, now)
+                wrote, now = self._write(), time.monotonic()
+                if now >= (read_at - slack if wrote else read_at + slack):
+                    read_at = now + self._period
                     self._read()
                     if now >= look_at:
                         look_at = now + _LOOK
@@ -161,16 +164,17 @@ class Keeper:
             self._watchdog.hear(*setpoint)
         return job
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
         q = self._watchdog.due(time.monotonic())
         if q is None:
-            return
+            return False
         began = time.monotonic()
         self._arm.write(q, self._period)
         now = time.monotonic()
         self._watchdog.wrote(now, q)
         self.report.writes += 1
         self.report.write_s.append(now - began)
+        return True
 
     def _read(self) -> None:
         began = time.monotonic()
@@ -234,6 +238,7 @@ class Keeper:
             self.report.losses += 1
             self._arm.close()
             self._say(f"the arm is lost: {said}")
+        time.sleep(_BREATH)
 
 
 def _carry_out(job: Callable[[], Any], future: Future) -> None:
