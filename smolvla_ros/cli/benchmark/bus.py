@@ -168,15 +168,19 @@ class Swaying(Watcher):
 
 @contextmanager
 def cell(
-    monitor: dict[str, Any] | None = None, **changes: Any
+    monitor: dict[str, Any] | None = None, pictures: bool = False, **changes: Any
 ) -> Iterator[tuple[Emulator, CellProcesses, Swaying, Path]]:
-    """Gate, driver and servos, and a policy beside them; the gate is enabled. The arguments are
-    those of :func:`cell_file`."""
+    """Gate, driver and servos, and a policy beside them; the gate is enabled.
+
+    Args:
+        pictures: the simulator's cameras look at the arm that the servos move. The others: as of
+            :func:`cell_file`.
+    """
     domain, lock = private_domain()
     with (
         lock,
         tempfile.TemporaryDirectory() as made,
-        Emulator(Path(made), domain) as emulator,
+        Emulator(Path(made), domain, pictures) as emulator,
     ):
         folder = Path(made)
         path = cell_file(folder, emulator, monitor, **changes)
