@@ -69,7 +69,7 @@ def test_sign_and_offset_of_the_joint_map_count_both_ways(bench) -> None:
 
 
 def test_torque_comes_on_where_the_arm_stands(bench) -> None:
-    for servo in bench.bus.servos:  # what an earlier session left there
+    for servo in bench.bus.servos:  # what was left there earlier
         servo.put(42, 2, 3000)
     arm = connected(bench)
     assert len(arm.limp()) == 6
