@@ -23,7 +23,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from safetensors.torch import load_file, save_file
 
 from smolvla_ros.policy import files
-from smolvla_ros.policy.checkpoint import load_checkpoint
+from smolvla_ros.policy.checkpoint import CheckpointError, load_checkpoint
 
 _WEIGHTS = "model.safetensors"
 _SAME = 1e-3  # of a standard deviation
@@ -34,7 +34,10 @@ def is_other(folder: Path, stats: Mapping[str, Mapping[str, np.ndarray]]) -> boo
     ``stats`` (feature → ``mean``, ``std``)."""
     if json.loads((folder / files.CONFIG).read_text()).get("type") != "smolvla":
         return False
-    checkpoint = load_checkpoint(folder)
+    try:
+        checkpoint = load_checkpoint(folder)
+    except CheckpointError:  # one without statistics: it takes the dataset's as its own
+        return False
     for key in (OBS_STATE, ACTION):
         found = checkpoint.statistics(key)
         if not found or key not in stats:
