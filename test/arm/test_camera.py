@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -153,14 +152,6 @@ def test_a_camera_that_is_silent_but_there_is_lost(pipe, streams):
     wait_until(lambda: len(seen) > before + 5, 30, "pictures again")
 
 
-def test_a_video_file_is_played_and_then_played_again(tmp_path, streams):
-    seen = Seen()
-    streams(opencv(write_file(tmp_path / "film.y4m", 600)), seen)
-    numbers = lambda: [k for k, _, _ in list(seen)]  # noqa: E731
-    wait_until(lambda: any(b < a for a, b in pairwise(numbers())), 60, "it begins anew")
-    assert all(1 <= k <= 600 for k, _, _ in seen)
-
-
 @pytest.mark.parametrize(("rate", "share"), [(None, 1), (30, 1), (60, 1), (15, 1 / 2), (10, 1 / 3)])
 def test_a_rate_is_never_more_and_not_half_of_it_where_the_camera_has_that_rate(rate, share):
     pace = Pace(rate)
@@ -184,8 +175,8 @@ def test_a_camera_that_is_not_there_is_said_and_tried_again(tmp_path, streams):
     stream = streams(opencv(path), seen)
     wait_until(lambda: stream.lost.startswith("Failed to open"), 20, "it is not there")
     assert stream.losses == 0, "it was never there"
-    write_file(tmp_path / "elsewhere.y4m", 300).rename(path)
-    wait_until(lambda: seen, 20, "it has come")
+    with Pipe(path):
+        wait_until(lambda: seen, 20, "it has come")
 
 
 def test_options_that_the_device_does_not_take_are_said(tmp_path):
