@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smolvla_ros.cell import load_cell
+from smolvla_ros.learn.trials import HELD_OUT
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
@@ -47,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--episodes: is {arguments.episodes}; write 1 or more")
     if arguments.seed < 0:
         raise ConfigError(f"--seed: is {arguments.seed}; write 0 or more")
+    if arguments.seed + arguments.episodes > HELD_OUT:
+        raise ConfigError(
+            f"--seed: {arguments.episodes} episodes from there reach scene {HELD_OUT}; "
+            "those are for evaluation alone: write a smaller one"
+        )
     cell = load_cell(arguments.cell or share("config", "so101_tabletop.yaml"))
     # Slow to import, and needs a simulator.
     from tqdm import tqdm

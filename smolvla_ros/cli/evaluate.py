@@ -26,7 +26,6 @@ from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 from smolvla_ros.sim.scene import load_scene
 
-GATES = ("on", "off", "shadow")
 SOURCES = ("policy", "expert")
 LATENCY = 0.1  # s
 KEPT_UP = 0.95  # of real time, below which a machine is too slow to judge a policy on
@@ -126,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Everything about the arguments that is wrong without looking at the cell."""
-    choices = (("task", TASKS), ("gate", GATES), ("source", SOURCES))
+    choices = (("task", TASKS), ("gate", t.GATES), ("source", SOURCES))
     problems = [
         f"--{name}: is {value!r}; write one of {', '.join(known)}"
         for name, known in choices

@@ -12,6 +12,7 @@ import numpy as np
 
 from smolvla_ros.cell import Cell, beside, load_gate, load_joint_map, load_robot, make_sources
 from smolvla_ros.chunk import ActionChunk
+from smolvla_ros.learn.trials import GATES
 from smolvla_ros.policy import chunking
 from smolvla_ros.policy.engine import Engine, Guide
 from smolvla_ros.policy.observation import Observation
@@ -25,9 +26,6 @@ from smolvla_ros.sim.world import Cameras, World
 if TYPE_CHECKING:
     from smolvla_ros.policy.loading import Policy
 
-GATES = ("on", "off", "shadow")
-"""The gate decides; there is none; or it computes and the arm follows the chunks."""
-
 _BEGINNING = 1.0  # s that a clock shows when a scene begins
 
 
@@ -36,7 +34,7 @@ class CellLoop:
 
     Args:
         cell: with the sections of the simulator, the policy and the monitor.
-        gate: one of :data:`GATES`.
+        gate: one of :data:`~smolvla_ros.learn.trials.GATES`.
 
     Attributes:
         robot, joint_map, world: as the nodes have them. gate: None when it is off.

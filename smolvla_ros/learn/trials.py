@@ -15,6 +15,9 @@ from smolvla_ros.learn.tasks import TASKS, Task, instruction, no_block_instructi
 HELD_OUT = 100_000
 """Scenes with this seed and above are for evaluation alone."""
 
+GATES = ("on", "off", "shadow")
+"""The gate decides; there is none; or it computes and the arm follows the chunks."""
+
 LIMITS = {"touch": 10.0, "pick": 20.0}
 """Seconds that an episode may take."""
 

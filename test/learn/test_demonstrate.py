@@ -80,7 +80,11 @@ def test_nothing_is_written_over(dataset, capsys):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--episodes", "0"], "--episodes: is 0"), (["--seed", "-1"], "--seed: is -1")],
+    [
+        (["--episodes", "0"], "--episodes: is 0"),
+        (["--seed", "-1"], "--seed: is -1"),
+        (["--seed", "99990"], "reach scene 100000"),
+    ],
 )
 def test_wrong_numbers_are_refused(words, said, tmp_path, capsys):
     assert main(["demonstrate", "--out", str(tmp_path / "new"), *words]) == 2
