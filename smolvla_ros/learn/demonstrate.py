@@ -17,7 +17,7 @@ from smolvla_ros.cell import Cell
 from smolvla_ros.learn.dataset import DatasetWriter
 from smolvla_ros.learn.evaluate import ExpertSource
 from smolvla_ros.learn.loop import CellLoop
-from smolvla_ros.learn.tasks import TASKS, Task, instruction, no_block_instruction
+from smolvla_ros.learn.tasks import TASKS, Task, instruction
 from smolvla_ros.learn.views import Viewer
 from smolvla_ros.policy.observation import Observation
 from smolvla_ros.sim.judge import Judge
@@ -67,17 +67,15 @@ class Demonstrations:
         loop.reset(seed)
         self._expert.restart()
         task = None
-        text = no_block_instruction(draw)
         if draw.random() >= _SHARE_OF_STAYING:
             task = Task(str(draw.choice(TASKS)), str(draw.choice(loop.world.block_names)))
-            text = instruction(task, draw)
             if draw.random() < _SHARE_NEAR:
                 near = self._viewer.start(task, draw)
                 if near is None:
                     loop.reset(seed)
                 else:
                     loop.start_at(near)
-        done = self._run(task, text)
+        done = self._run(task, instruction(task, draw))
         if not done:
             self._writer.discard()
             return f"{task.kind} failed" if task else "stay failed"

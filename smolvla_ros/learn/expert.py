@@ -32,8 +32,9 @@ _HOLDING = 0.178  # rad; a jaw so far closed around a 30 mm block presses it
 _ABOVE = 0.07  # m over a block from where it is approached
 _LIFTED = 0.09  # m above the table that a picked block's centre is brought to
 _TOUCH_HEIGHT = 0.006  # m of the fingertip above the block's top
-_OFF = (0.004, 0.0065, 0.03)  # m off the middle of a block, and how far over
-_OVER = (0.0, 0.042, _ABOVE)  # its place to be there: beside it only when there is room
+# How far (m) over its place the gripper is to be, by how far (m) it is off to the side.
+_TOUCH_FUNNEL = ((0.012, 0.04), (0.0, _ABOVE))  # from above, anywhere on a block will do
+_PICK_FUNNEL = ((0.004, 0.0065, 0.03), (0.0, 0.042, _ABOVE))  # beside it only where there is room
 _SPEED, _SPEED_LOW = 1.1, 0.7  # rad/s, and near the table
 _LOW = 0.05  # m, z of a fingertip that is near it
 _GAIN = 4.0  # 1/s, of the last stretch
@@ -172,7 +173,7 @@ class Expert:
         top = centre + np.array([0.0, 0.0, half + _TOUCH_HEIGHT])
         off = np.linalg.norm(self.gripper(q).act(_TIP)[:2] - top[:2])
         wanted = np.zeros(6)
-        wanted[:4] = self.reach(top + np.array([0.0, 0.0, _height(off)]), _TIP, 0.0)
+        wanted[:4] = self.reach(top + np.array([0.0, 0.0, _height(off, _TOUCH_FUNNEL)]), _TIP, 0.0)
         wanted[JAW] = _CLOSED
         return wanted
 
@@ -204,7 +205,9 @@ class Expert:
         off = float(np.linalg.norm(at[:2] - centre[:2]))
         off += 0.03 * max(0.0, abs(_wrap(q[ROLL] - roll)) - 0.08)
         off += 0.05 * max(0.0, _OPEN - 0.12 - q[JAW])
-        wanted[:4] = self.reach(low + np.array([0.0, 0.0, _height(off)]), middle, roll)
+        wanted[:4] = self.reach(
+            low + np.array([0.0, 0.0, _height(off, _PICK_FUNNEL)]), middle, roll
+        )
         wanted[JAW] = _OPEN
         return wanted
 
@@ -275,8 +278,8 @@ def _is_between(seen: np.ndarray, half: float, jaw: float) -> bool:
     )
 
 
-def _height(off: float) -> float:
-    return float(np.interp(off, _OFF, _OVER))
+def _height(off: float, funnel: tuple[tuple[float, ...], tuple[float, ...]]) -> float:
+    return float(np.interp(off, *funnel))
 
 
 def _turn(pitch: float) -> complex:

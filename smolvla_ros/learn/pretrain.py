@@ -28,13 +28,7 @@ from torch import nn
 
 from smolvla_ros.learn import curves
 from smolvla_ros.learn.models import CAMERAS, SMALL, make_policy, make_vlm
-from smolvla_ros.learn.tasks import (
-    COLOURS,
-    TASKS,
-    Task,
-    no_block_wordings,
-    wordings,
-)
+from smolvla_ros.learn.tasks import COLOURS, TASKS, Task, wordings
 from smolvla_ros.learn.views import Views
 
 STATE, ACTION = "observation.state", "action"
@@ -111,7 +105,7 @@ class Words:
     def __init__(self, step: TokenizerProcessorStep):
         tokenizer = step.input_tokenizer
         self._ids: dict[tuple[int, int], list[list[int]]] = {}
-        sentences = {(-1, -1): no_block_wordings()} | {
+        sentences = {(-1, -1): wordings(None)} | {
             (t, c): wordings(Task(TASKS[t], COLOURS[c]))
             for t in range(len(TASKS))
             for c in range(len(COLOURS))

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from smolvla_ros.learn import tasks as words
 from smolvla_ros.learn.statistics import median, rate
-from smolvla_ros.learn.tasks import TASKS, Task, instruction, no_block_instruction
+from smolvla_ros.learn.tasks import TASKS, Task, instruction
 
 HELD_OUT = 100_000
-"""Scenes with this seed and above are for evaluation alone."""
+"""Scenes with this seed and above are for evaluation alone, in wordings kept for it; those below
+are asked for in the wordings of development."""
 
 GATES = ("on", "off", "shadow")
 """The gate decides; there is none; or it computes and the arm follows the chunks."""
@@ -122,18 +124,19 @@ def plan(
     trials: list[Trial] = []
     for n, seed in enumerate(seeds):
         kind = tasks[seed % len(tasks)]
+        use = words.HELD_OUT if seed >= HELD_OUT else words.DEVELOPMENT
         draw = np.random.default_rng([seed, 2])  # 0 places the blocks, 1 varies the scene
         named = (seed // len(TASKS)) % len(blocks)
         task = Task(kind, blocks[named])
-        trials.append(Trial(seed, task, instruction(task, draw, held_out=True), limits[kind]))
+        trials.append(Trial(seed, task, instruction(task, draw, use), limits[kind]))
         if language is not None and n >= language:
             continue
         rest = [b for b in blocks if b != task.block]
         if rest:
             task = Task(kind, rest[int(draw.integers(len(rest)))])
-            text = instruction(task, draw, held_out=True)
+            text = instruction(task, draw, use)
             trials.append(Trial(seed, task, text, limits[kind], OTHER))
-        text = no_block_instruction(draw, held_out=True)
+        text = instruction(None, draw, use)
         trials.append(Trial(seed, None, text, limits["touch"], NONE))
     return trials
 
