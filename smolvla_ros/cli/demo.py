@@ -22,7 +22,14 @@ from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
 _READY = ("no observation: instruction: none given", "publishing chunks")
-_INSTRUCTIONS = ("touch the green block", "pick up the red block")
+_DONE, _MOVING = "done", "moving"  # of what was asked for before: when the next is given
+_INSTRUCTIONS = (
+    ("touch the green block", _DONE),
+    ("touch the blue block", _DONE),
+    ("pick up the red block", _MOVING),
+)
+_OPTIONS = {_DONE: "instruction", _MOVING: "meanwhile"}
+_UNDER_WAY = 0.3  # rad/s of the fastest joint at which the arm is under way
 MOVED = 0.05  # rad of travel, summed over the joints, that count as moving
 FIRST_MOTION = 0.01  # rad away from the start
 
@@ -38,9 +45,15 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--cell", type=Path, help="cell YAML (default: the SO-101 tabletop)")
     parser.add_argument(
-        "--instruction", action="append", metavar="TEXT",
-        help="what to do; given again: the next, when the arm has got to the block of the one "
-        f"before (default: {' and '.join(map(repr, _INSTRUCTIONS))})",
+        "--instruction", action="append", metavar="TEXT", dest="instructions",
+        type=lambda text: (text, _DONE),
+        help="what to do; again: the next, when the one before is done (default: "
+        f"{' '.join(f'--{_OPTIONS[when]} {text!r}' for text, when in _INSTRUCTIONS)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--meanwhile", action="append", metavar="TEXT", dest="instructions",
+        type=lambda text: (text, _MOVING),
+        help="what to do instead, given while the arm moves for the instruction before",
     )  # fmt: skip
     parser.add_argument("--duration", type=float, default=30.0, metavar="S")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary here")
@@ -52,9 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo. Returns the exit code."""
     if not arguments.duration > 0:
         raise ConfigError(f"--duration: is {arguments.duration}; write seconds above 0")
-    arguments.instruction = arguments.instruction or list(_INSTRUCTIONS)
-    if not all(text.strip() for text in arguments.instruction):
-        raise ConfigError("--instruction: is empty; write what to do")
+    arguments.instructions = arguments.instructions or list(_INSTRUCTIONS)
+    if arguments.instructions[0][1] == _MOVING:
+        raise ConfigError("--meanwhile: is the first; write an --instruction before it")
+    for text, when in arguments.instructions:
+        if not text.strip():
+            raise ConfigError(f"--{_OPTIONS[when]}: is empty; write what to do")
     try:
         path = arguments.cell or share("config", "so101_tabletop.yaml")
     except FileNotFoundError as error:
@@ -109,7 +125,6 @@ class Asked:
         self._task = parse_task(text)
         self._speed = _speed(watcher.recording.measured)
         self._given = watcher.now()
-        self._touched: float | None = None
         self._done: float | None = None
         if self._task is not None:
             watcher.set_parameters("sim", task=self._judged)
@@ -119,14 +134,15 @@ class Asked:
     def _judged(self) -> str:
         return f"{self._task.kind} {self._task.block}"
 
-    @property
-    def met(self) -> bool:
-        """Whether the arm has got to the block that it names: it may still be moving."""
-        return self._touched is not None or self._done is not None
-
-    def waited(self, watcher) -> float:
-        """Seconds since it was given."""
-        return watcher.now() - self._given
+    def gives_way(self, when: str, watcher, patience: float) -> bool:
+        """Whether the next one is due, that is to be given ``when``; always after
+        ``patience`` s."""
+        waited = watcher.now() - self._given
+        if when == _DONE:
+            ready = self._done is not None
+        else:  # a moment later: what moves then moves for this instruction
+            ready = waited > 0.5 and _speed(watcher.recording.measured) > _UNDER_WAY
+        return ready or waited > patience
 
     def say_until_heard(self, watcher) -> None:
         """A subscriber that was just discovered may have missed it."""
@@ -138,14 +154,12 @@ class Asked:
         seen = watcher.episode
         if self._task is None or seen is None or seen.task != self._judged:
             return
-        if self._touched is None and self._task.block in seen.touched and not seen.lost:
-            self._touched = watcher.now()
         if self._done is None and seen.success:
             self._done = watcher.now()
 
     def figures(self, began: float) -> dict[str, Any]:
         """Seconds from ``began`` on; None for what did not come to pass."""
-        times = {"given_s": self._given, "touched_s": self._touched, "done_s": self._done}
+        times = {"given_s": self._given, "done_s": self._done}
         return {
             "text": self.text,
             "arm_speed_when_given_rad_s": round(self._speed, 3),
@@ -216,15 +230,15 @@ class _Demo:
         duration = self._arguments.duration
         until = time.monotonic() + duration
         due = 0.0
-        waiting = list(self._arguments.instruction)
+        waiting = list(self._arguments.instructions)
         share = duration / len(waiting)
         while (left := until - time.monotonic()) > 0:
             self._nodes.check()
             asked = self._asked[-1] if self._asked else None
             if asked is not None:
                 asked.look(watcher)
-            if waiting and (asked is None or asked.met or asked.waited(watcher) > share):
-                self._asked.append(Asked(waiting.pop(0), watcher))
+            if waiting and (asked is None or asked.gives_way(waiting[0][1], watcher, share)):
+                self._asked.append(Asked(waiting.pop(0)[0], watcher))
                 if self._live and asked is not None:
                     print()
                 print(f"{duration - left:5.1f} s  instruction: {self._asked[-1].text!r}")
@@ -296,7 +310,7 @@ class _Demo:
             files = write_report(
                 self._arguments.report, self._robot.names, watcher.recording,
                 findings.clearance, config.margin, pictures,
-                f"{', '.join(self._arguments.instruction)}: {summary['duration_s']:.0f} s",
+                f"{', '.join(a.text for a in self._asked)}: {summary['duration_s']:.0f} s",
             )  # fmt: skip
             print(f"picture: {files[0]}")
         text = json.dumps(summary, indent=2)

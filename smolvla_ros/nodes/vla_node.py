@@ -26,7 +26,6 @@ from smolvla_ros.schema import ConfigError
 
 _POLL = 0.02  # s between two looks for an observation that was not whole
 _HEARTBEAT = 0.2  # s
-_TOLERANCE = 0.15  # rad between the plan and the arm: more, and it is not followed
 
 
 class VlaNode(LifecycleNode):
@@ -152,7 +151,7 @@ class VlaNode(LifecycleNode):
         self._observing = Observing(self, c, streams, self._on_instruction)
         self._runtime = Runtime(
             policy.engine, self._now, policy.inference, lambda: streams.instruction, c.period,
-            c.execution_horizon, c.slowest_pace, c.chunking != "blend", _TOLERANCE,
+            c.execution_horizon, c.slowest_pace, c.chunking != "blend",
         )  # fmt: skip
 
     # -- acting or not ------------------------------------------------------------------

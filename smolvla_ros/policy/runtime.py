@@ -56,7 +56,7 @@ class Runtime:
         horizon: int = 10,
         slowest_pace: float = 0.2,
         guided: bool = True,
-        tolerance: float = 0.3,
+        tolerance: float = 0.15,
     ):
         self._engine, self._clock, self._instruction = engine, clock, instruction
         self._period, self._horizon, self._slowest = period, horizon, slowest_pace
