@@ -21,21 +21,21 @@ from smolvla_ros.sim.world import World
 PAN, LIFT, ELBOW, FLEX, ROLL, JAW = range(6)
 
 # Of the SO-101's gripper, in the frame of gripper_link, whose -z points out of it: m.
-_TIP = np.array([-0.0079, -0.0002, -0.0981])  # fingertip
-_PALM = np.array([0.0, 0.0, -0.0990])  # where a block goes between the fingers
-_PAD = -0.0079  # x of the fixed finger's inner face
-_CLOSED = 0.05  # rad, for touching
-_OPEN = 0.68  # rad, before grasping
-_GRIP = 0.04  # rad, the jaw's set-point on a block, short of the tracking error that stops
+TIP = np.array([-0.0079, -0.0002, -0.0981])  # fingertip
+PALM = np.array([0.0, 0.0, -0.0990])  # where a block goes between the fingers
+PAD = -0.0079  # x of the fixed finger's inner face
+CLOSED = 0.05  # rad, for touching
+OPEN = 0.68  # rad, before grasping
+GRIP = 0.04  # rad, the jaw's set-point on a block, short of the tracking error that stops
 _HOLDING = 0.178  # rad; a jaw so far closed around a 30 mm block presses it
 
 _ABOVE = 0.07  # m over a block from where it is approached
-_LIFTED = 0.09  # m above the table that a picked block's centre is brought to
-_TOUCH_HEIGHT = 0.006  # m of the fingertip above the block's top
+LIFTED = 0.09  # m above the table that a picked block's centre is brought to
+TOUCH_HEIGHT = 0.006  # m of the fingertip above the block's top
 # How far (m) over its place the gripper is to be, by how far (m) it is off to the side.
 _TOUCH_FUNNEL = ((0.012, 0.04), (0.0, _ABOVE))  # from above, anywhere on a block will do
 _PICK_FUNNEL = ((0.004, 0.0065, 0.03), (0.0, 0.042, _ABOVE))  # beside it only where there is room
-_SPEED, _SPEED_LOW = 1.1, 0.7  # rad/s, and near the table
+SPEED, _SPEED_LOW = 1.1, 0.7  # rad/s, and near the table
 _LOW = 0.05  # m, z of a fingertip that is near it
 _GAIN = 4.0  # 1/s, of the last stretch
 _LEAST_TILT, _MOST_TILT = 0.0, 1.0  # rad
@@ -132,6 +132,13 @@ class Expert:
                 break
         return np.array([pan, *best])
 
+    def roll_for(self, turned: np.ndarray, centre: np.ndarray) -> float:
+        """Rad of the wrist at which the fingers are along the faces of a block on the table."""
+        yaw = math.atan2(turned[1, 0], turned[0, 0])
+        bearing = math.atan2(*(centre[:2] - self._plane.axis)[::-1])
+        quarter = math.pi / 2
+        return -((yaw - bearing + quarter / 2) % quarter - quarter / 2)
+
     def _planar(self, wrist: complex, pitch: float) -> tuple[tuple[float, float, float], float]:
         """Lift, elbow and flex (rad), and by how much they are beyond what is possible."""
         plane, robot = self._plane, self._robot
@@ -170,11 +177,11 @@ class Expert:
         return self._pick(q, centre, turned, half, blocks.surface)
 
     def _touch(self, q: np.ndarray, centre: np.ndarray, half: float) -> np.ndarray:
-        top = centre + np.array([0.0, 0.0, half + _TOUCH_HEIGHT])
-        off = np.linalg.norm(self.gripper(q).act(_TIP)[:2] - top[:2])
+        top = centre + np.array([0.0, 0.0, half + TOUCH_HEIGHT])
+        off = np.linalg.norm(self.gripper(q).act(TIP)[:2] - top[:2])
         wanted = np.zeros(6)
-        wanted[:4] = self.reach(top + np.array([0.0, 0.0, _height(off, _TOUCH_FUNNEL)]), _TIP, 0.0)
-        wanted[JAW] = _CLOSED
+        wanted[:4] = self.reach(top + np.array([0.0, 0.0, _height(off, _TOUCH_FUNNEL)]), TIP, 0.0)
+        wanted[JAW] = CLOSED
         return wanted
 
     def _pick(
@@ -182,33 +189,33 @@ class Expert:
     ) -> np.ndarray:
         gripper = self.gripper(q)
         seen = gripper.actInv(centre)  # the block, from the gripper
-        middle = _between(half)
+        middle = between_fingers(half)
         between = _is_between(seen, half, q[JAW])
         wanted = np.zeros(6)
         if between and q[JAW] < _HOLDING:  # held: up with it, as it lies in the gripper
-            up = np.array([centre[0], centre[1], surface + _LIFTED])
+            up = np.array([centre[0], centre[1], surface + LIFTED])
             # Bringing it up needs no turn of the wrist.
             wanted[ROLL] = q[ROLL]
             wanted[:4] = self.reach(up, seen, q[ROLL])
-            wanted[JAW] = _GRIP
+            wanted[JAW] = GRIP
             return wanted
-        roll = _roll_for(turned, centre, self._plane.axis)
+        roll = self.roll_for(turned, centre)
         wanted[ROLL] = roll
         low = np.array([centre[0], centre[1], surface + half])
         if between:
             wanted[:4] = self.reach(low, np.array([seen[0], seen[1], middle[2]]), q[ROLL])
             wanted[ROLL] = q[ROLL]
-            wanted[JAW] = _GRIP
+            wanted[JAW] = GRIP
             return wanted
         # From above, into a funnel; over it while the fingers are not open or not turned.
         at = gripper.act(middle)
         off = float(np.linalg.norm(at[:2] - centre[:2]))
         off += 0.03 * max(0.0, abs(_wrap(q[ROLL] - roll)) - 0.08)
-        off += 0.05 * max(0.0, _OPEN - 0.12 - q[JAW])
+        off += 0.05 * max(0.0, OPEN - 0.12 - q[JAW])
         wanted[:4] = self.reach(
             low + np.array([0.0, 0.0, _height(off, _PICK_FUNNEL)]), middle, roll
         )
-        wanted[JAW] = _OPEN
+        wanted[JAW] = OPEN
         return wanted
 
     def held(self, task: Task, q: np.ndarray, blocks: Blocks) -> bool:
@@ -225,8 +232,8 @@ class Expert:
         furthest = np.abs(way).max()
         if furthest < 1e-9:
             return setpoint.copy()
-        low = self.gripper(setpoint).act(_TIP)[2] < _LOW
-        speed = _SPEED_LOW if low else _SPEED
+        low = self.gripper(setpoint).act(TIP)[2] < _LOW
+        speed = _SPEED_LOW if low else SPEED
         return setpoint + way * min(1.0, _GAIN * dt, speed * dt / furthest)
 
     def plan(
@@ -262,17 +269,17 @@ class Expert:
         return np.array(found)
 
 
-def _between(half: float) -> np.ndarray:
+def between_fingers(half: float) -> np.ndarray:
     """``[3]`` m in gripper_link: where a block's centre is to be before the jaw closes."""
-    return _PALM + np.array([_PAD + half + 0.009, 0.0, 0.0])
+    return PALM + np.array([PAD + half + 0.009, 0.0, 0.0])
 
 
 def _is_between(seen: np.ndarray, half: float, jaw: float) -> bool:
     """Whether a block at ``seen`` (``[3]`` m in gripper_link) is between the fingers."""
-    middle = _between(half)
-    deep = 0.005 if jaw > _OPEN - 0.1 else 0.012  # once it closes, it goes on
+    middle = between_fingers(half)
+    deep = 0.005 if jaw > OPEN - 0.1 else 0.012  # once it closes, it goes on
     return (
-        _PAD + half - 0.006 < seen[0] < middle[0] + 0.012
+        PAD + half - 0.006 < seen[0] < middle[0] + 0.012
         and abs(seen[1]) < 0.011
         and abs(seen[2] - middle[2]) < deep
     )
@@ -288,11 +295,3 @@ def _turn(pitch: float) -> complex:
 
 def _wrap(angle: float) -> float:
     return (angle + math.pi) % (2 * math.pi) - math.pi
-
-
-def _roll_for(turned: np.ndarray, centre: np.ndarray, axis: np.ndarray) -> float:
-    """Rad of the wrist at which the fingers are along the faces of a block on the table."""
-    yaw = math.atan2(turned[1, 0], turned[0, 0])
-    bearing = math.atan2(centre[1] - axis[1], centre[0] - axis[0])
-    quarter = math.pi / 2
-    return -((yaw - bearing + quarter / 2) % quarter - quarter / 2)

@@ -174,45 +174,45 @@ class Viewer:
         point = centre + np.array([*draw.normal(0.0, spread, 2), half + height])
         q = np.zeros(6)
         q[ROLL] = draw.normal(0.0, 0.3) * min(1.0, height / 0.06)
-        q[:4] = self._expert.reach(point, skill._TIP, q[ROLL])
-        q[JAW] = max(0.0, skill._CLOSED + draw.exponential(0.15) * min(1.0, height / 0.06))
+        q[:4] = self._expert.reach(point, skill.TIP, q[ROLL])
+        q[JAW] = max(0.0, skill.CLOSED + draw.exponential(0.15) * min(1.0, height / 0.06))
         q[1:4] += draw.normal(0.0, 0.02, 3) * min(1.0, height / 0.06)
         return q
 
     def _near_pick(self, task: Task, draw: np.random.Generator, what: int):
         blocks = Blocks.of(self._loop.world)
         (centre, turned), half = blocks.poses[task.block], blocks.half[task.block]
-        middle = skill._between(half)
-        roll = skill._roll_for(turned, centre, self._expert._plane.axis)
+        middle = skill.between_fingers(half)
+        roll = self._expert.roll_for(turned, centre)
         q = np.zeros(6)
         if what == 1:  # on the way there
             off, height = draw.choice([0.01, 0.025, 0.05]), draw.uniform(0.02, 0.11)
             q[ROLL] = roll + draw.normal(0.0, 0.3)
-            q[JAW] = min(skill._OPEN + draw.normal(0.0, 0.01), skill._OPEN - draw.exponential(0.1))
+            q[JAW] = min(skill.OPEN + draw.normal(0.0, 0.01), skill.OPEN - draw.exponential(0.1))
         elif what == 2:  # going down
             off, height = 0.003, draw.uniform(0.0, 0.05)
-            q[ROLL], q[JAW] = roll + draw.normal(0.0, 0.05), skill._OPEN + draw.normal(0.0, 0.015)
+            q[ROLL], q[JAW] = roll + draw.normal(0.0, 0.05), skill.OPEN + draw.normal(0.0, 0.015)
         elif what == 3:  # closing
             off, height = 0.002, abs(draw.normal(0.0, 0.002))
-            q[ROLL], q[JAW] = roll + draw.normal(0.0, 0.05), draw.uniform(0.16, skill._OPEN)
+            q[ROLL], q[JAW] = roll + draw.normal(0.0, 0.05), draw.uniform(0.16, skill.OPEN)
         else:
             return self._lifting(task, draw, centre, turned, half)
         point = centre + np.array([*draw.normal(0.0, off, 2), height])
         q[:4] = self._expert.reach(point, middle, q[ROLL])
-        return q, {}, (max(skill._GRIP, q[JAW] - 0.05) if what == 3 else None)
+        return q, {}, (max(skill.GRIP, q[JAW] - 0.05) if what == 3 else None)
 
     def _lifting(self, task, draw, centre, turned, half):
         q = np.zeros(6)
-        q[ROLL] = skill._roll_for(turned, centre, self._expert._plane.axis)
+        q[ROLL] = self._expert.roll_for(turned, centre)
         q[ROLL] += draw.normal(0.0, 0.05)
         q[JAW] = draw.normal(0.158, 0.006)
-        lift = draw.choice([0.0, draw.uniform(0.0, skill._LIFTED), skill._LIFTED - half])
+        lift = draw.choice([0.0, draw.uniform(0.0, skill.LIFTED), skill.LIFTED - half])
         point = centre + np.array([0.0, 0.0, lift + abs(draw.normal(0.0, 0.003))])
-        at = np.array([skill._PAD + half - 0.001, *draw.normal(0.0, 0.002, 2)])
-        at[2] += skill._PALM[2]
+        at = np.array([skill.PAD + half - 0.001, *draw.normal(0.0, 0.002, 2)])
+        at[2] += skill.PALM[2]
         q[:4] = self._expert.reach(point, at, q[ROLL])
         gripper = self._expert.gripper(q)
-        return q, {task.block: (gripper.act(at), gripper.rotation)}, skill._GRIP
+        return q, {task.block: (gripper.act(at), gripper.rotation)}, skill.GRIP
 
 
 def make_views(

@@ -27,16 +27,16 @@ def test_it_reaches_every_place_where_a_block_may_lie(expert, loop):
         roll = draw.uniform(-0.8, 0.8)
         q = np.zeros(6)
         q[ROLL] = roll
-        q[:4] = expert.reach(point, skill._TIP, roll)
-        assert np.linalg.norm(expert.gripper(q).act(skill._TIP) - point) < 1e-5
+        q[:4] = expert.reach(point, skill.TIP, roll)
+        assert np.linalg.norm(expert.gripper(q).act(skill.TIP) - point) < 1e-5
         assert (q >= loop.robot.lower).all() and (q <= loop.robot.upper).all()
 
 
 def test_out_of_reach_it_points_there_and_stays_inside_the_limits(expert, loop):
     q = np.zeros(6)
-    q[:4] = expert.reach(np.array([0.6, 0.3, 0.1]), skill._TIP, 0.0)
+    q[:4] = expert.reach(np.array([0.6, 0.3, 0.1]), skill.TIP, 0.0)
     assert np.isfinite(q).all()
-    tip = expert.gripper(q).act(skill._TIP)
+    tip = expert.gripper(q).act(skill.TIP)
     pan = loop.robot.model.jointPlacements[1].translation
     bearing = np.arctan2(*(np.array([0.6, 0.3]) - pan[:2])[::-1])
     assert np.arctan2(*(tip[:2] - pan[:2])[::-1]) == pytest.approx(bearing, abs=0.02)
@@ -59,9 +59,9 @@ def test_a_plan_goes_from_the_set_point_to_the_block_in_steps_of_its_speed(exper
     blocks = Blocks.of(loop.world)
     plan = expert.plan(Task("touch", "green"), q, q, blocks, rows=60, dt=0.1)
     assert (plan[0] == q).all()
-    assert np.abs(np.diff(plan, axis=0)).max() <= 0.1 * skill._SPEED + 1e-9
-    top = blocks.poses["green"][0] + [0.0, 0.0, blocks.half["green"] + skill._TOUCH_HEIGHT]
-    tip = expert.gripper(plan[-1] - expert.sag(plan[-1])).act(skill._TIP)
+    assert np.abs(np.diff(plan, axis=0)).max() <= 0.1 * skill.SPEED + 1e-9
+    top = blocks.poses["green"][0] + [0.0, 0.0, blocks.half["green"] + skill.TOUCH_HEIGHT]
+    tip = expert.gripper(plan[-1] - expert.sag(plan[-1])).act(skill.TIP)
     assert np.linalg.norm(tip - top) < 0.002
 
 
@@ -70,12 +70,12 @@ def test_a_plan_to_pick_closes_and_then_brings_the_block_up(expert, loop):
     q = loop.world.joint_positions()
     blocks = Blocks.of(loop.world)
     plan = expert.plan(Task("pick", "red"), q, q, blocks, rows=150, dt=0.1)
-    closing = int(np.argmax(plan[:, JAW] < skill._OPEN - 0.1 if plan[0, JAW] > 0.6 else
+    closing = int(np.argmax(plan[:, JAW] < skill.OPEN - 0.1 if plan[0, JAW] > 0.6 else
                             (np.arange(150) > 20) & (plan[:, JAW] < 0.4)))  # fmt: skip
     height = [expert.gripper(row).translation[2] for row in plan]
     assert closing > 0
     assert height[-1] > height[closing] + 0.05
-    assert plan[-1, JAW] == pytest.approx(skill._GRIP, abs=0.01)
+    assert plan[-1, JAW] == pytest.approx(skill.GRIP, abs=0.01)
 
 
 def test_told_to_stay_it_stays(expert, loop):
