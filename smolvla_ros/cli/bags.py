@@ -114,8 +114,9 @@ def one_of(bag: Bag, name: str, kind: str) -> tuple[list[str], list[str]]:
     ]
 
 
-def read_bag(path: Path, config: MonitorConfig) -> list[Line]:
-    """The commands, joint states and stops that the safety monitor of ``config`` would hear.
+def read_bag(path: Path, config: MonitorConfig, sent: bool = False) -> list[Line]:
+    """The commands, joint states and stops that the safety monitor of ``config`` would hear;
+    with ``sent`` also what one has sent.
 
     Times are those at which the bag received a message; a header's stamp must be of the same
     clock. Services are in no bag: nothing in it enables or resets.
@@ -128,11 +129,11 @@ def read_bag(path: Path, config: MonitorConfig) -> list[Line]:
             none of the topics.
     """
     with Bag(path) as bag:
-        read = _readers(bag, config)
+        read = _readers(bag, config, sent)
         return [Line(at, read[topic](message)) for at, topic, message in bag.messages(read)]
 
 
-def _readers(bag: Bag, config: MonitorConfig) -> dict[str, Any]:
+def _readers(bag: Bag, config: MonitorConfig, sent: bool) -> dict[str, Any]:
     """Topic in the bag → function from its message to a line's body."""
     heartbeat = config.stop_heartbeat is not None
     wanted: list[tuple[str, str, Any]] = [
@@ -143,6 +144,9 @@ def _readers(bag: Bag, config: MonitorConfig) -> dict[str, Any]:
         if source.type == FOLLOW_JOINT_TRAJECTORY:
             continue  # goals of an action are requests of a service: no bag holds them
         wanted.append((source.topic, source.type, _command(name, source)))
+    if sent:
+        kind = config.output.type
+        wanted.append((config.output_topic, kind, _SENT[kind]))
     topics: dict[str, Any] = {}
     problems: list[str] = []
     for topic, kind, read in wanted:
@@ -162,6 +166,18 @@ _STOP = {"stop": True}
 
 def _joint_state(message: Any) -> dict[str, Any]:
     return {"joint_state": {"names": list(message.name), "positions": message.position.tolist()}}
+
+
+def _sent_point(message: Any) -> dict[str, Any]:
+    first = message.points[0].positions.tolist() if message.points else []
+    return {"output": {"names": list(message.joint_names), "positions": first}}
+
+
+def _sent_array(message: Any) -> dict[str, Any]:
+    return {"output": {"positions": message.data.tolist()}}
+
+
+_SENT = {"JointTrajectory": _sent_point, "Float64MultiArray": _sent_array}
 
 
 def _command(name: str, source: SourceConfig) -> Any:

@@ -45,6 +45,11 @@ def add(subparsers: Any) -> None:
         "ready, home or the middle of every range)",
     )  # fmt: skip
     parser.add_argument(
+        "--follow", action="store_true",
+        help="once enabled, the arm is where it was sent, whatever joint states say: for other "
+        "zones or limits than it was recorded with; a cell with shadow: true does so by itself",
+    )  # fmt: skip
+    parser.add_argument(
         "--after", type=float, default=3.0, metavar="S",
         help="at most so long after the last line until at rest (default 3)",
     )  # fmt: skip
@@ -63,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(problems)
     config, path = arm.load_config(arguments)
     robot, gate = arm.load_arm(config, path)
-    lines = _read(arguments.input, config)
+    lines = read_input(arguments.input, config)
     start, words = arm.start_of(robot, gate.limits, arguments.start)
-    replay = Replay(gate, lines, start, arguments.after)
+    replay = Replay(gate, lines, start, arguments.after, arguments.follow or config.shadow)
     with _opened(arguments.out) as out:
         for t, output in replay:
             out.write(json.dumps(row(t, output), allow_nan=False) + "\n")
@@ -121,7 +126,12 @@ def _sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def _read(name: str, config: MonitorConfig) -> list[Line]:
+def read_input(name: str, config: MonitorConfig, sent: bool = False) -> list[Line]:
+    """What ``--in`` names, as lines; of a bag also what the monitor ``sent``, where wanted.
+
+    Raises:
+        ConfigError: it is not there, or cannot be read.
+    """
     if name == "-":
         return _read_text(sys.stdin, "standard input")
     path = Path(name)
@@ -130,7 +140,7 @@ def _read(name: str, config: MonitorConfig) -> list[Line]:
     if path.is_dir() or path.suffix in (".mcap", ".db3"):
         from smolvla_ros.cli.bags import read_bag  # its library only where a bag is read
 
-        return read_bag(path, config)
+        return read_bag(path, config, sent)
     with path.open(encoding="utf-8") as text:
         return _read_text(text, str(path))
 

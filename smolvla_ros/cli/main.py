@@ -9,6 +9,7 @@ from smolvla_ros import __version__
 from smolvla_ros.cli import (
     bench,
     check,
+    clearance,
     convert,
     demo,
     demonstrate,
@@ -24,20 +25,25 @@ from smolvla_ros.cli import (
 from smolvla_ros.schema import ConfigError
 
 COMMANDS = (
-    demo, record, convert, demonstrate, pretrain, train, evaluate, init, check, gate, srdf, faults,
-    bench,
+    demo, record, convert, demonstrate, pretrain, train, evaluate, init, check, gate, clearance,
+    srdf, faults, bench,
 )  # fmt: skip
 """One module a subcommand, each with ``add(subparsers)`` that sets ``run`` to its function."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration."""
+def make_parser() -> argparse.ArgumentParser:
+    """Every subcommand's arguments."""
     parser = argparse.ArgumentParser(prog="smolvla-ros", description=__doc__)
     parser.add_argument("--version", action="version", version=f"smolvla-ros {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(subparsers)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration."""
+    arguments = make_parser().parse_args(argv)
     try:
         return arguments.run(arguments)
     except ConfigError as error:

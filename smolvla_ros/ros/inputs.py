@@ -23,8 +23,9 @@ from smolvla_ros.ros import intake, qos
 from smolvla_ros.ros.follow_joint_trajectory import TrajectoryAction
 from smolvla_ros.ros.obstacles import MarkerObstacles, as_plain
 from smolvla_ros.ros.timing import steady_clock
-from smolvla_ros.safety import Gate, Refused, State
+from smolvla_ros.safety import Gate, Refused
 from smolvla_ros.safety.obstacles import Obstacle
+from smolvla_ros.safety.offline import as_if_followed
 from smolvla_ros.safety.recording import Ring, command_line
 from smolvla_ros.safety.zones import fixed_frame
 
@@ -140,23 +141,11 @@ class Inputs:
             return
         with self._lock:
             if self._shadow:
-                positions = self._as_if_followed(names, positions)
+                positions = as_if_followed(self._gate, names, positions)
             refusal = self._gate.hear_joint_state(now, names, positions)
         self._ring.add(now, "joint_state", {"names": names, "positions": positions})
         if refusal is not None:
             self._refused("joint_states", refusal)
-
-    def _as_if_followed(self, names: list[str], positions: list[float]) -> list[float]:
-        """In shadow mode nobody moves the arm: a gate that is enabled hears, as often as the
-        arm speaks, that it stands where it would have been sent."""
-        if self._gate.state in (State.WAITING, State.DISABLED) or len(names) != len(positions):
-            return positions
-        sent = dict(zip(self._gate.names, self._gate.motion.q.tolist(), strict=True))
-        # What is no number stays none: it is to be told as ever.
-        return [
-            sent.get(name, position) if position == position else position
-            for name, position in zip(names, positions, strict=True)
-        ]
 
     def _on_stop(self, data: bytes) -> None:
         # With a heartbeat, false says "all is well"; without one any message stops, and so

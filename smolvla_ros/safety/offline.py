@@ -144,6 +144,19 @@ class Summary:
         self._last = output.positions
 
 
+def as_if_followed(gate: Gate, names: list[str], positions: list[float]) -> list[float]:
+    """A joint state of an arm that nobody moves, or that another gate moved: one that is enabled
+    hears, as often as the arm speaks, that it stands where it would have been sent."""
+    if gate.state in (State.WAITING, State.DISABLED) or len(names) != len(positions):
+        return positions
+    sent = dict(zip(gate.names, gate.motion.q.tolist(), strict=True))
+    # What is no number stays none: it is to be told as ever.
+    return [
+        sent.get(name, position) if position == position else position
+        for name, position in zip(names, positions, strict=True)
+    ]
+
+
 class Replay:
     """A gate that hears recorded lines; iterate over it once for ``(t, Output)`` of each tick.
 
@@ -158,15 +171,21 @@ class Replay:
         gate: fresh, nobody else's. lines: in the order of time, at least one.
         start: ``[D]`` rad, where the arm is; needed where no line holds a joint state.
         after: seconds at most after the last line.
+        follow: joint states are heard as :func:`as_if_followed`.
     """
 
     def __init__(
-        self, gate: Gate, lines: list[Line], start: np.ndarray | None = None, after: float = 3.0
+        self,
+        gate: Gate,
+        lines: list[Line],
+        start: np.ndarray | None = None,
+        after: float = 3.0,
+        follow: bool = False,
     ):
         self.gate = gate
         self.lines = lines
         self.summary = Summary()
-        self._after = after
+        self._after, self._follow = after, follow
         self.assumes_tracking = not any("joint_state" in line.body for line in lines)
         if self.assumes_tracking and start is None:
             raise ValueError("no joint state among the lines, and no start")
@@ -230,6 +249,8 @@ class Replay:
         names, positions = _fields(value, "names", "positions")
         if not (_are(names, _is_text) and _are(positions, _is_number)):
             names = positions = None
+        elif self._follow:
+            positions = as_if_followed(self.gate, names, positions)
         self.gate.hear_joint_state(now, names, positions)
         self._enable(now)
 

@@ -121,6 +121,18 @@ def test_a_bag_is_what_the_monitor_heard(plugin, gate, tmp_path):
     assert summary["travel_rad"] > 0.1
 
 
+def test_what_was_sent_is_in_a_bag_too_and_no_input(gate, tmp_path, capsys):
+    out = [(t, "/arm/joint_trajectory", m) for t, topic, m in ordinary() if "policy" in topic]
+    bag = write(tmp_path / "bag", sorted(ordinary() + out, key=lambda m: m[0]))
+    assert gate(bag) == gate(write(tmp_path / "without", ordinary()))
+    found = tmp_path / "found.json"
+    assert main(["clearance", "--cell", str(TABLETOP), "--in", str(bag), "--json", str(found)]) == 0
+    figures = json.loads(found.read_text())
+    assert figures["positions"] == {"measured": 60, "sent": len(out)}
+    assert figures["zones"]["table"]["sent"]["clearance_m"] > 0.05
+    assert "60 measured, 3 sent positions" in capsys.readouterr().out
+
+
 def test_every_form_of_a_bag_gives_the_same_rows(gate, tmp_path):
     folders = [write(tmp_path / p.name, ordinary(), p) for p in StoragePlugin]
     files = [next(f.glob("*.mcap"), None) or next(f.glob("*.db3")) for f in folders]

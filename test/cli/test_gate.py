@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from arms import write_mesh
 from cells import TABLETOP, tabletop
 from hypothesis import HealthCheck, given, settings
@@ -84,6 +85,26 @@ def test_a_chunk_is_carried_out_tick_by_tick_until_rest(gate):
     assert summary["travel_rad"] == pytest.approx(np.abs(np.diff(positions[1:], axis=0)).sum())
     assert summary["start"] == "group_state 'ready'"
     assert summary["min_clearance_m"] == min(r["clearance"] for r in rows)
+
+
+def test_an_arm_that_was_elsewhere_may_be_taken_to_follow(gate, tmp_path):
+    # As in a bag of shadow mode, or of another gate: joint states that the motion did not make.
+    lines = [{"t": 0.02 * k, "joint_state": measured()} for k in range(120)]
+    lines += [{"t": 0.1, "command": chunk(speed=0.6, rows=31)}]
+    lines.sort(key=lambda line: line["t"])
+    _, summary = gate(lines)
+    assert summary["checks"].get("frozen"), "as recorded, it stands"
+    follow = gate(lines, "--follow")
+    assert follow[0][-1]["positions"][0] == pytest.approx(0.6, abs=0.06)
+    assert set(follow[1]["verdicts"]) <= {"passed", "held"} and not follow[1]["refusals"]
+    document = yaml.safe_load(TABLETOP.read_text())
+    document["/**/safety_monitor"]["ros__parameters"]["shadow"] = True
+    robot = document["/**"]["ros__parameters"]["robot"]
+    for name in robot:
+        robot[name] = str((TABLETOP.parent / robot[name]).resolve())
+    shadow = tmp_path / "shadow.yaml"
+    shadow.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert gate(lines, cell=("--cell", str(shadow))) == follow
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
