@@ -14,7 +14,7 @@ from smolvla_ros.cell import load_cell
 from smolvla_ros.schema import ConfigError
 from smolvla_ros.share import share
 
-_VIEWS, _STEPS = 48000, 7000
+_VIEWS, _STEPS, _EVERY = 48000, 7000, 250
 
 
 def add(subparsers: Any) -> None:
@@ -32,6 +32,10 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--steps", type=int, default=_STEPS, metavar="N", help=f"({_STEPS})")
     parser.add_argument("--batch-size", type=int, default=64, metavar="B", help="views a step (64)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="(0)")
+    parser.add_argument(
+        "--save-every", type=int, default=_EVERY, metavar="N",
+        help=f"steps between two saves, and two lines of progress ({_EVERY})",
+    )  # fmt: skip
     parser.add_argument(
         "--threads", type=int, default=os.cpu_count() or 1, metavar="T",
         help="of torch, and processes that make views (as many as there are cores); 1 on a "
@@ -67,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     _say(f"views after {time.monotonic() - began:.0f} s")
     recipe = Recipe(steps=arguments.steps, batch=arguments.batch_size, seed=arguments.seed)
     try:
-        work = Pretraining(views, out, recipe, _say)
+        work = Pretraining(views, out, recipe, _say, arguments.save_every)
         if arguments.resume and (out / PROGRESS).exists():
             work.load_progress()
             _say(f"going on after step {work.step}")
@@ -82,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     problems = [
         f"--{name.replace('_', '-')}: is {value}; write 1 or more"
-        for name in ("views", "steps", "batch_size", "threads")
+        for name in ("views", "steps", "batch_size", "save_every", "threads")
         if (value := getattr(arguments, name)) < 1
     ]
     out = arguments.out

@@ -36,8 +36,6 @@ TOKENS, MASK = "observation.language.tokens", "observation.language.attention_ma
 PROGRESS = "progress.pt"
 METRICS, CURVES, SUMMARY = "metrics.jsonl", "curves.png", "stage_one.json"
 _HELD_BACK = 256  # views that are measured on and not learned from
-_EVERY = 250  # steps between two measurements
-_SAVED = 250  # steps between two saves
 _WARM_UP, _LAST_RATE = 100, 0.01  # steps, and share of the rate that is left at the end
 
 
@@ -133,11 +131,19 @@ class Pretraining:
 
     Args:
         views: to learn from; the last ones are measured on instead.
-        say: takes a line of progress.
+        say: takes a line of progress. every: steps between two measurements, each with a save.
     """
 
-    def __init__(self, views: Views, out: Path, recipe: Recipe, say: Callable[[str], None]):
+    def __init__(
+        self,
+        views: Views,
+        out: Path,
+        recipe: Recipe,
+        say: Callable[[str], None],
+        every: int = 250,
+    ):
         self._views, self._out, self._recipe, self._say = views, out, recipe, say
+        self._every = every
         kept = len(views) - _HELD_BACK
         if kept < recipe.batch:
             raise ValueError(f"{len(views)} views; {_HELD_BACK + recipe.batch} are the least")
@@ -220,7 +226,7 @@ class Pretraining:
             self.step += 1
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.item()
-            if self.step % _EVERY == 0 or self.step == recipe.steps:
+            if self.step % self._every == 0 or self.step == recipe.steps:
                 now = time.monotonic()
                 each = (now - began) / (self.step - last)
                 self._seconds += now - began

@@ -58,26 +58,20 @@ def labelled(views) -> Views:
     return Views(views.images, views.state, views.actions, views.blocks, views.task, named)
 
 
-def small_steps(monkeypatch) -> None:
-    monkeypatch.setattr(pretrain, "_EVERY", 4)
-
-
-def test_the_loss_falls(labelled, tmp_path, monkeypatch):
-    small_steps(monkeypatch)
-    work = Pretraining(labelled, tmp_path / "out", Recipe(steps=24, batch=16), lambda line: None)
+def test_the_loss_falls(labelled, tmp_path):
+    recipe = Recipe(steps=12, batch=8)
+    work = Pretraining(labelled, tmp_path / "out", recipe, lambda line: None, every=4)
     assert work.run()
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").open()]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     assert (tmp_path / "out" / "curves.png").stat().st_size > 1000
 
 
-def test_a_run_that_goes_on_ends_where_a_whole_one_ends(labelled, tmp_path, monkeypatch):
-    small_steps(monkeypatch)
+def test_a_run_that_goes_on_ends_where_a_whole_one_ends(labelled, tmp_path):
     recipe = Recipe(steps=8, batch=8)
-    whole = Pretraining(labelled, tmp_path / "whole", recipe, lambda line: None)
+    whole = Pretraining(labelled, tmp_path / "whole", recipe, lambda line: None, every=4)
     whole.run()
-    first = Pretraining(labelled, tmp_path / "parts", recipe, lambda line: None)
-    monkeypatch.setattr(pretrain, "_EVERY", 4)
+    first = Pretraining(labelled, tmp_path / "parts", recipe, lambda line: None, every=4)
 
     def stop_after_four(line: str) -> None:
         raise KeyboardInterrupt
@@ -86,7 +80,7 @@ def test_a_run_that_goes_on_ends_where_a_whole_one_ends(labelled, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         first.run()
     first.save_progress()
-    second = Pretraining(labelled, tmp_path / "parts", recipe, lambda line: None)
+    second = Pretraining(labelled, tmp_path / "parts", recipe, lambda line: None, every=4)
     second.load_progress()
     assert second.step == 4
     assert second.run()
@@ -154,7 +148,8 @@ def test_nothing_is_written_over(tmp_path, capsys):
 def test_the_command_goes_on_after_a_kill(tmp_path):
     out = tmp_path / "out"
     words = ["--out", str(out), "--views", "330", "--batch-size", "8", "--threads", "1"]
-    command = [sys.executable, "-m", "smolvla_ros.cli.main", "pretrain", *words, "--steps", "300"]
+    words += ["--steps", "40", "--save-every", "20"]
+    command = [sys.executable, "-m", "smolvla_ros.cli.main", "pretrain", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 120
         while not (out / "progress.pt").exists():
@@ -164,5 +159,5 @@ def test_the_command_goes_on_after_a_kill(tmp_path):
         process.send_signal(signal.SIGKILL)
     done = subprocess.run([*command, "--resume"], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "going on after step 250" in done.stderr
+    assert "going on after step" in done.stderr
     assert (out / "model.safetensors").is_file()
