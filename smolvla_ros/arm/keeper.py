@@ -21,6 +21,7 @@ _AGAIN = 0.5  # s between two tries to find a lost arm
 _LOOK = 0.3  # s between two looks at the motors' health
 _BREATH = 0.003  # s after an error: a line that is out fails at once, time after time
 _KEPT = 4096  # durations
+_HAND_OVER = 5e-4  # s that a write takes
 
 Heard = Callable[[float, np.ndarray, np.ndarray, np.ndarray], None]
 
@@ -104,6 +105,8 @@ class Keeper:
         with self._wake:
             self._setpoint = (time.monotonic(), q, over)
             self._wake.notify()
+        # The caller would go on in Python and keep the interpreter from the arm's thread.
+        time.sleep(_HAND_OVER)
 
     def set_torque(self, on: bool, patience: float = 5.0) -> str:
         """Torque on where the arm stands, or off; returns what is against it, or nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lerobot.motors.motors_bus import MotorNormMode, SerialMotorsBus
@@ -18,6 +18,9 @@ from smolvla_ros.arm.errors import ArmError
 from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
 from smolvla_ros.robot import JointMap, JointUnit, RobotModel
 from smolvla_ros.schema import ConfigError
+
+if TYPE_CHECKING:
+    from smolvla_ros.cell import ArmConfig
 
 _UNITS = {MotorNormMode.DEGREES: "degrees", MotorNormMode.RANGE_0_100: "percent"}
 _SPAN = 6  # reads over which velocities are taken: one alone is an encoder tick or none
@@ -62,6 +65,26 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
         return make_robot_from_config(config)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{where}.options: {' '.join(str(error).split())}") from error
+
+
+def make_arm(config: ArmConfig, model: RobotModel, where: str) -> LeRobotArm:
+    """The arm of a cell's section; nothing is opened.
+
+    Args:
+        config: the section. model: the arm's URDF. where: what problems begin with.
+
+    Raises:
+        ConfigError, ArmError: as of :func:`make_robot` and :class:`LeRobotArm`.
+    """
+    return LeRobotArm(
+        model,
+        make_robot(config.type, config.options, where),
+        config.units(),
+        config.motors(),
+        where,
+        config.retries,
+        config.reply_timeout,
+    )
 
 
 class LeRobotArm:
@@ -165,6 +188,23 @@ class LeRobotArm:
             problems += missing(part.calibration_fpath, part.calibration, names, how)
         if problems:
             raise ArmError(problems)
+
+    def reach(self) -> dict[str, tuple[float, float]]:
+        """Joint → rad (m) from where to where its motor goes, by the calibration: beyond, it
+        stays at the end of its range. Empty for a robot without a serial bus."""
+        if not self._parts:
+            return {}
+        ends = []
+        for end in ("range_min", "range_max"):
+            values = {
+                f"{prefix}{name}.pos": part.bus._normalize(
+                    {motor.id: getattr(part.calibration[name], end)}
+                )[motor.id]
+                for prefix, part in self._parts.items()
+                for name, motor in part.bus.motors.items()
+            }
+            ends.append(self._map.to_urdf(np.array([values[k] for k in self._keys])))
+        return {n: (min(a, b), max(a, b)) for n, a, b in zip(self.names, *ends, strict=True)}
 
     # -- connecting ---------------------------------------------------------------------------
 

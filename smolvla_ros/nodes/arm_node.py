@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,10 @@ from smolvla_ros.cell import ArmConfig, load_robot
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
+from smolvla_ros.ros.middleware import leave_shared_memory
 from smolvla_ros.ros.parameters import declare
 from smolvla_ros.ros.run import Fatal, run
+from smolvla_ros.ros.scheduling import go_second
 from smolvla_ros.safety.command import Refused, read_command
 
 
@@ -72,6 +75,11 @@ class ArmNode(Node):
         )
         self.create_service(SetBool, "~/torque", self._serve_torque)
         self._diagnostics = Diagnostics(self, "arm", self._status)
+        # What LeRobot has brought along is no garbage, and looking it through would keep a
+        # set-point waiting.
+        gc.collect()
+        gc.freeze()
+        self._scheduling = go_second()  # behind the gate, before everything ordinary
 
     def close(self) -> None:
         """Let the port go; the motors hold on."""
@@ -149,6 +157,7 @@ class ArmNode(Node):
             "setpoint_timeouts": watchdog.timeouts,
             "setpoints_limited": watchdog.limited,
             "setpoints_refused": sum(self._refused.values()),
+            "scheduling": self._scheduling,
         }
         for name, seconds in (("read", report.read_s), ("write", report.write_s)):
             if seconds:
@@ -159,25 +168,19 @@ class ArmNode(Node):
 
 def _make_arm(config: ArmConfig, robot: RobotModel, path: Path | None):
     """LeRobot's robot as an arm, nothing opened."""
-    from smolvla_ros.arm.lerobot import LeRobotArm, make_robot
+    from smolvla_ros.arm.lerobot import make_arm
 
-    where = f"{path or 'parameters'}: arm"
     try:
-        return LeRobotArm(
-            robot,
-            make_robot(config.type, config.options, where),
-            config.units(),
-            config.motors(),
-            where,
-            config.retries,
-            config.reply_timeout,
-        )
+        return make_arm(config, robot, f"{path or 'parameters'}: arm")
     except ArmError as error:
         raise Fatal(str(error)) from error
 
 
 def main() -> int:
     """Entry point of ``arm_node``."""
+    # Callbacks and the bus share the interpreter: hand over quickly.
+    sys.setswitchinterval(0.0005)
+    leave_shared_memory()
     return run(ArmNode)
 
 

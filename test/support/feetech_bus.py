@@ -203,6 +203,7 @@ class FeetechBus:
         self.counts: Counter[str] = Counter()
         self.goals: list[tuple[float, dict[int, int]]] = []
         self._draw = random.Random(seed)
+        self._arrived = 0.0  # monotonic s, of the last whole instruction
         self._lock = threading.Lock()
         self._master: int | None = None
         self._closing = threading.Event()
@@ -300,11 +301,13 @@ class FeetechBus:
                 self.counts["not_understood"] += 1
             else:
                 time.sleep(len(whole) * BYTE)
+                self._arrived = time.monotonic()
                 return (whole[2], whole[4], whole[5:-1]), data
 
     def _obey(self, identity: int, instruction: int, parameters: bytes) -> bytes:
         with self._lock:
-            self._measure()
+            if instruction in (READ, SYNC_READ):
+                self._measure()
             if instruction == SYNC_READ:
                 address, length, *ids = parameters
                 parts = [self._answers(i, self._read(address, length)) for i in ids]
@@ -377,7 +380,7 @@ class FeetechBus:
     def _note(self, address: int, rows: Mapping[int, bytes]) -> None:
         if address == GOAL:
             ticks = {i: signed(struct.unpack("<H", row[:2])[0], 15) for i, row in rows.items()}
-            self.goals.append((time.monotonic(), ticks))
+            self.goals.append((self._arrived, ticks))
 
     # -- the arm --------------------------------------------------------------------------
 
