@@ -383,9 +383,11 @@ def _bus_sentences(figures: Figures) -> list[str]:
                 f"{words} to the servo: p50 {took['p50']:.2f}, p99 {took['p99']:.2f}, "
                 f"max {took['max']:.2f} ms"
             )
+        line = found["bus_ms"]
         lines.append(
-            f"of it the gate's tick: up to {found['tick_ms']:g} ms; the driver's reads "
-            f"{found['bus_ms']['read_p50']:.2f} ms, writes {found['bus_ms']['write_p50']:.2f} ms"
+            f"a tick of the gate {found['tick_ms']:g}, a read {line['read_p50']:.2f} and a write "
+            f"{line['write_p50']:.2f} make {found['budget_ms']:.2f} ms; a command's p99 is "
+            f"{found['p99_of_budget']:.2f} of that"
         )
     if "soak" in figures:
         found = figures["soak"]
@@ -395,7 +397,8 @@ def _bus_sentences(figures: Figures) -> list[str]:
             f"{found['driver']['read_errors']:.0f} bad reads"
         )
         lines += [
-            f"memory of {name}: {first:.0f} MB, then {last:.0f} MB"
-            for name, (first, last) in found["memory_mb"].items()
+            f"memory of {name}: {took['most']:.0f} MB at most, of its last two thirds "
+            f"{took['growth']:+.1f} MB"
+            for name, took in found["memory_mb"].items()
         ]
     return lines

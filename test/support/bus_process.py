@@ -1,9 +1,9 @@
 """An emulated SO-101 in a process of its own: servos on a pseudo-terminal, MuJoCo behind them.
 
 Commands come on standard input, one JSON object a line, each answered by one line:
-``{"faults": {"corrupt": 0.01, "dead": [3]}}``, ``{"unplug": 2.0}`` (s, then plugged in again),
-``{"alarm": ["gripper", 32]}``, ``{"lose_power": true}``, ``{"save": "goals.npz"}``, ``{"look":
-true}``. It ends with its standard input.
+``{"faults": {"corrupt": 0.01, "dead": [3]}}``, ``{"unplug": 2.0}`` (s from now on, then plugged in
+again), ``{"alarm": ["gripper", 32]}``, ``{"id": ["gripper", 5]}``, ``{"lose_power": true}``,
+``{"save": "goals.npz"}``, ``{"look": true}``. It ends with its standard input.
 
 With ``--pictures`` it is the simulator's node as well, whose cameras see the arm that the servos
 move.
@@ -16,7 +16,6 @@ import json
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from feetech_bus import FeetechBus, Simulated, so101_servos, write_calibration
 
 from smolvla_ros.cell import beside, load_cell, load_robot
+from smolvla_ros.ros.scheduling import go_second
 from smolvla_ros.share import share
 
 READY = "ready"  # the first line that it says
@@ -35,10 +35,13 @@ def obey(bus: FeetechBus, words: dict[str, Any]) -> dict[str, Any]:
         setattr(bus.faults, name, set(value) if name == "dead" else value)
     if "unplug" in words:
         bus.unplug()
-        time.sleep(words["unplug"])
-        bus.plug()
+        again = threading.Timer(words["unplug"], bus.plug)
+        again.daemon = True
+        again.start()
     if "alarm" in words:
         bus.raise_alarm(words["alarm"][0], bits=words["alarm"][1])
+    if "id" in words:
+        bus.servo(words["id"][0]).id = words["id"][1]
     if words.get("lose_power"):
         bus.lose_power()
     if "save" in words:
@@ -87,6 +90,9 @@ def main() -> int:
     physics = threading.Thread(target=plant.run, args=(closing,), daemon=True)
     physics.start()
     with FeetechBus(arguments.port, plant, servos) as bus:
+        # Servos answer in their own time, whatever this machine is doing.
+        sys.setswitchinterval(0.0001)
+        go_second()
         listen(bus)
         closing.set()
         physics.join()
