@@ -6,9 +6,9 @@ PACKAGE = "smolvla_ros"
 
 
 def data_files():
-    """Launch, config, description and model files, each folder to its place under share/."""
+    """Launch, config, RViz, description and model files, each folder to its place under share/."""
     found = {}
-    for top in ("launch", "config", "urdf", "models"):
+    for top in ("launch", "config", "rviz", "urdf", "models"):
         for path in sorted(Path(top).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 found.setdefault(f"share/{PACKAGE}/{path.parent}", []).append(str(path))

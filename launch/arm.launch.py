@@ -4,21 +4,25 @@ from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from smolvla_ros.launching import cell_arguments, end_all
+from smolvla_ros.launching import cell_arguments, end_cell, remappings, topic_arguments
+
+TOPICS = ("joint_states", "arm_command")
 
 
 def generate_launch_description():
     return LaunchDescription(
         [
-            *cell_arguments("its section /**/arm is read", "the node"),
+            *cell_arguments("its section /**/arm is read", shipped=None),
+            *topic_arguments(*TOPICS),
             Node(
                 package="smolvla_ros",
                 executable="arm_node",
                 name="arm",
                 namespace=LaunchConfiguration("namespace"),
                 parameters=[LaunchConfiguration("cell")],
+                remappings=remappings(*TOPICS),
                 output="screen",
-                on_exit=end_all("the arm's driver ended"),
+                on_exit=end_cell("the arm's driver ended"),
             ),
         ]
     )

@@ -4,13 +4,13 @@ from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from smolvla_ros.launching import CONFIG_ERROR, cell_arguments, end_all
+from smolvla_ros.launching import CONFIG_ERROR, cell_arguments, end_cell
 
 
 def generate_launch_description():
     return LaunchDescription(
         [
-            *cell_arguments("its section /**/camera is read", "the node"),
+            *cell_arguments("its section /**/camera is read", shipped=None),
             Node(
                 package="smolvla_ros",
                 executable="camera_node",
@@ -19,7 +19,7 @@ def generate_launch_description():
                 parameters=[LaunchConfiguration("cell")],
                 output="screen",
                 # A policy without pictures acts no more: nothing has to end with the cameras.
-                on_exit=end_all("the cameras' configuration is wrong", CONFIG_ERROR),
+                on_exit=end_cell("the cameras' configuration is wrong", CONFIG_ERROR),
             ),
         ]
     )

@@ -6,32 +6,27 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from smolvla_ros.launching import CONFIG_ERROR, cell_arguments, end_all
+from smolvla_ros.launching import (
+    CONFIG_ERROR,
+    cell_arguments,
+    end_cell,
+    remappings,
+    switch,
+    topic_arguments,
+)
+
+TOPICS = ("joint_states", "arm_command")
 
 
 def generate_launch_description():
     return LaunchDescription(
         [
-            *cell_arguments("its sections /**/recorder, /**/vla and more are read", "the node"),
+            *cell_arguments("its sections /**/recorder, /**/vla and more are read"),
             DeclareLaunchArgument(
                 "out", description="Folder of the dataset, absolute or relative to where you are."
             ),
-            DeclareLaunchArgument(
-                "resume",
-                default_value="false",
-                choices=["true", "false"],
-                description="Append to the dataset that is there.",
-            ),
-            DeclareLaunchArgument(
-                "joint_states",
-                default_value="joint_states",
-                description="Topic of measured joint states, in.",
-            ),
-            DeclareLaunchArgument(
-                "arm_command",
-                default_value="arm/joint_trajectory",
-                description="Topic of what the arm is sent, in.",
-            ),
+            switch("resume", False, "Append to the dataset that is there."),
+            *topic_arguments(*TOPICS),
             Node(
                 package="smolvla_ros",
                 executable="recorder_node",
@@ -44,12 +39,9 @@ def generate_launch_description():
                         "resume": ParameterValue(LaunchConfiguration("resume"), value_type=bool),
                     },
                 ],
-                remappings=[
-                    ("joint_states", LaunchConfiguration("joint_states")),
-                    ("arm/joint_trajectory", LaunchConfiguration("arm_command")),
-                ],
+                remappings=remappings(*TOPICS),
                 output="screen",
-                on_exit=end_all("the recorder's configuration is wrong", CONFIG_ERROR),
+                on_exit=end_cell("the recorder's configuration is wrong", CONFIG_ERROR),
             ),
         ]
     )
