@@ -17,13 +17,13 @@ class Bystander:
     """A ROS node of its own context and thread. A context manager.
 
     Args:
-        name: the node's. domain: ROS domain.
+        name: the node's. domain: ROS domain. namespace: of the node, and so of its topics.
     """
 
-    def __init__(self, name: str, domain: int):
+    def __init__(self, name: str, domain: int, namespace: str = ""):
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, args=[])
-        self.node = rclpy.create_node(name, context=self._context)
+        self.node = rclpy.create_node(name, context=self._context, namespace=namespace)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._closing = threading.Event()

@@ -41,13 +41,17 @@ class Watcher(Bystander):
 
     Args:
         joints: the arm's ``D`` joint names, the order of every row. domain: ROS domain.
-        setpoints: topic of what the arm gets, one point a message.
+        setpoints: topic of what the arm gets, one point a message. namespace: the cell's.
     """
 
     def __init__(
-        self, joints: tuple[str, ...], domain: int, setpoints: str = "arm/joint_trajectory"
+        self,
+        joints: tuple[str, ...],
+        domain: int,
+        setpoints: str = "arm/joint_trajectory",
+        namespace: str = "",
     ):
-        super().__init__("cell_watcher", domain)
+        super().__init__("cell_watcher", domain, namespace)
         self.joints = joints
         self._clients: dict[str, Any] = {}
         self.recording = Recording()
@@ -92,8 +96,9 @@ class Watcher(Bystander):
         self.recording.chunks.append((self.now(), stamp, times, rows))
 
     def _on_status(self, message: DiagnosticArray) -> None:
+        cell = self.node.get_namespace().lstrip("/") + "/"
         for status in message.status:
-            self.status[status.name] = (
+            self.status[status.name.removeprefix(cell)] = (
                 status.level,
                 status.message,
                 {v.key: v.value for v in status.values},

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rclpy.node import Node
@@ -26,6 +27,7 @@ from smolvla_ros.ros.monitor_markers import all_markers
 from smolvla_ros.ros.monitor_status import figures, level_and_words, security
 from smolvla_ros.ros.output import Output as ArmOutput
 from smolvla_ros.ros.parameters import declare
+from smolvla_ros.ros.planning_scene import CHECK, PlanningScene
 from smolvla_ros.ros.reconfigure import Configuration
 from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.ros.scheduling import go_first, go_second
@@ -61,12 +63,18 @@ class SafetyMonitor(Node):
         self._config = Configuration(self, config, path, self._robot, self._gate, self._lock)
         keep = config.recording
         self._ring = Ring(keep.seconds if keep else 0.0)
-        self._recorder = Recorder(self._ring, Path(keep.directory)) if keep else None
+        # Two cells may stop for one reason in one second.
+        own = self.get_namespace().strip("/")
+        self._recorder = Recorder(self._ring, Path(keep.directory) / own) if keep else None
         self._arm = ArmOutput(
             self, config.output.type, config.output_topic, self._robot.names,
             config.output.joints, self._dt, self._on_mismatch,
         )  # fmt: skip
         self._inputs = Inputs(self, self._gate, self._lock, config, self._robot, self._ring)
+        self._scene = config.planning_scene and PlanningScene(
+            self, config.planning_scene, self._robot, self._config.placed_zones,
+            self._inputs.hear_scene, partial(self._inputs.hinder, CHECK), self._inputs.refused,
+        )  # fmt: skip
         # What moves nothing may be sent beside whoever moves the arm.
         watched = () if config.shadow else config.watch
         self._graph = GraphWatch(
@@ -268,6 +276,8 @@ class SafetyMonitor(Node):
         }
         if self._recorder is not None:
             values["recording"] = self._recorder.problem or self._recorder.written
+        if self._scene is not None:
+            values["planning_scene"] = self._scene.status
         values |= {f"action/{k}": action.status for k, action in self._inputs.actions.items()}
         values |= {f"tick_period_s/{k}": v for k, v in self._periods.summary().items()}
         values |= {f"gate_step_s/{k}": v for k, v in self._steps.summary().items()}
