@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,11 @@ class Jogging:
         """Begin anew where the arm is."""
         self._q = None
 
+    @staticmethod
+    def lets_go(pressed: Iterable[Any]) -> bool:
+        """Whether Esc is among the keys that are held."""
+        return "esc" in _names(pressed)
+
     def move(self, pressed: Sequence[Any], measured: np.ndarray, dt: float) -> np.ndarray:
         """``[D]`` rad: where the keys have moved the joints, from the first call on.
 
@@ -151,12 +156,16 @@ class Jogging:
         """
         if self._q is None:
             self._q = measured.copy()
-        names = {getattr(key, "name", key) for key in pressed}
+        names = _names(pressed)
         for key, speed in self._speeds.items():
             if key in names:
                 self._q = self._q + speed * dt
         self._q = np.clip(self._q, measured - self._ahead, measured + self._ahead)
         return self._q
+
+
+def _names(pressed: Iterable[Any]) -> set[Any]:
+    return {getattr(key, "name", key) for key in pressed}
 
 
 def _line(error: Exception) -> str:

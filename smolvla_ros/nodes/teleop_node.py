@@ -148,6 +148,9 @@ class TeleopNode(Node):
             if self._leading.state is State.LEADING:
                 self._leading.pause("no fresh joint states of the arm")
             return None
+        if Jogging.lets_go(action) and self._leading.state is not State.PAUSED:
+            # LeRobot's keyboard ends with Esc, but goes on saying that no key is held.
+            self._leading.pause("Esc lets the arm go")
         if self._leading.state is not State.LEADING:
             self._jogging.rest()
         return self._leading.step(now, self._jogging.move(list(action), measured, dt), measured)

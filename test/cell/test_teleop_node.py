@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import subprocess
 import textwrap
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -22,6 +25,11 @@ pytest.importorskip("lerobot", reason="the extra policy is not installed")
 from smolvla_ros.cli.processes import CellProcesses
 from smolvla_ros.cli.watch import Watcher
 from smolvla_ros.ros import messages, qos
+
+if find_spec("pynput") is not None:  # whose library it is
+    import Xlib.display
+    import Xlib.ext.xtest
+    import Xlib.XK
 
 PATIENCE = 240  # s for a process that imports LeRobot on a machine that does other things too
 TOPIC = "teleop/joint_states"
@@ -115,11 +123,16 @@ class Arm(Watcher):
 
 
 @contextlib.contextmanager
-def teleop(domain, tmp_path, cell):
-    """The node, up and paused."""
-    with Arm(domain) as arm, CellProcesses(cell, ["teleop"], domain, tmp_path) as nodes:
+def teleop(domain, tmp_path, cell, up="paused", **variables):
+    """The node, up and paused, with these in its environment."""
+    with (
+        Arm(domain) as arm,
+        CellProcesses(cell, ["teleop"], domain, tmp_path, variables=variables) as nodes,
+    ):
         try:
-            wait_until(lambda: arm.says("teleop") == "paused" or nodes.check(), PATIENCE, "is up")
+            wait_until(
+                lambda: arm.says("teleop").startswith(up) or nodes.check(), PATIENCE, "is up"
+            )
             yield arm
             nodes.check()
         except AssertionError:
@@ -258,3 +271,91 @@ def test_keys_of_a_plug_in_jog_the_arm_while_they_are_held(domain, tmp_path, pup
         pull()
         says(arm, "paused: it was lost: ")
         assert arm.is_silent()
+
+
+KEYBOARD = {
+    "type": "keyboard",
+    "options": {"id": "k"},
+    "keys": {
+        "a": {"joint": "shoulder_pan", "speed": 0.1},
+        "up": {"joint": "wrist_flex", "speed": 0.2},
+    },
+}
+
+
+class Keyboard:
+    """A screen in memory, and somebody at its keys; a context manager."""
+
+    def __enter__(self):
+        self._server = subprocess.Popen(
+            ["Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x8"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.name = f":{self._server.stdout.readline().strip()}"
+        self._display = Xlib.display.Display(self.name)
+        return self
+
+    def __exit__(self, *_):
+        self._display.close()
+        self._server.terminate()
+        self._server.wait(timeout=10)
+        self._server.stdout.close()
+
+    def press(self, *names, down=True):
+        for name in names:
+            code = self._display.keysym_to_keycode(Xlib.XK.string_to_keysym(name))
+            kind = Xlib.X.KeyPress if down else Xlib.X.KeyRelease
+            Xlib.ext.xtest.fake_input(self._display, kind, code)
+        self._display.sync()
+
+    def let_go(self, *names):
+        self.press(*names, down=False)
+
+
+needs_pynput = pytest.mark.skipif(
+    find_spec("pynput") is None, reason="needs pynput: pip install 'lerobot[pynput-dep]'"
+)
+
+
+@needs_pynput
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb: apt install xvfb")
+@pytest.mark.timeout(600)
+def test_lerobots_own_keyboard_jogs_the_arm(domain, tmp_path):
+    cell = write_cell(tmp_path, **KEYBOARD)
+    with (
+        Keyboard() as keyboard,
+        teleop(domain, tmp_path, cell, DISPLAY=keyboard.name, XDG_SESSION_TYPE="x11") as arm,
+    ):
+        assert call(arm, "start")[0]
+        wait_until(lambda: arm.rows, 20, "it has the arm, and holds it")
+        pan, wrist = arm.ready[0], arm.ready[3]
+        assert arm.rows[-1] == pytest.approx({"shoulder_pan": pan, "wrist_flex": wrist})
+        keyboard.press("a", "Up")
+        wait_until(lambda: arm.rows[-1]["wrist_flex"] > wrist + 0.05, 20, "both move")
+        assert arm.rows[-1]["shoulder_pan"] > pan
+        keyboard.let_go("a", "Up")
+        time.sleep(0.3)
+        here = arm.rows[-1]
+        time.sleep(0.3)
+        assert arm.rows[-1] == here, "and stay when let go"
+        keyboard.press("Escape")
+        says(arm, "paused: Esc lets the arm go")
+        keyboard.let_go("Escape")
+        assert arm.is_silent()
+        keyboard.press("a")  # which LeRobot's keyboard, ended by now, does not see
+        keyboard.let_go("a")
+        says(arm, "paused: Esc")
+        wait_until(lambda: arm.value("teleop", "losses") == 1, 20, "it is connected anew")
+        wait_until(lambda: call(arm, "start")[0], 20, "and leads again")
+        before = len(arm.rows)
+        wait_until(lambda: len(arm.rows) > before, 20, "when asked")
+
+
+@needs_pynput
+def test_a_keyboard_without_a_screen_says_what_it_needs(domain, tmp_path):
+    cell = write_cell(tmp_path, **KEYBOARD)
+    lacks = "no teleoperator: keyboard did not connect; LeRobot's keyboard needs an X11 session"
+    with teleop(domain, tmp_path, cell, up=lacks, DISPLAY="") as arm:
+        assert not arm.rows
