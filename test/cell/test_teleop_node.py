@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from cells import tabletop
-from feetech_bus import FeetechBus, Still, so101_servos, write_calibration
+from leaders import joint_map, leader_bus
 from rig import changed_cell, wait_until
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -115,10 +115,11 @@ class Arm(Watcher):
     def row(self, k=-1):
         return np.array([self.rows[k][name] for name in self.joints])
 
-    def is_silent(self, seconds=1.0):
-        time.sleep(0.5)
+    def is_silent(self):
+        """Whether it is, from a moment on: it would say something 50 times a second."""
+        time.sleep(0.3)
         before = len(self.rows)
-        time.sleep(seconds)
+        time.sleep(0.4)
         return len(self.rows) == before
 
 
@@ -151,26 +152,6 @@ def says(arm, *words, seconds=30.0):
         seconds,
         f"{words}: {arm.says('teleop')}",
     )
-
-
-def joint_map(robot):
-    return {n: {"unit": "percent" if n == "gripper" else "degrees"} for n in robot.names}
-
-
-@contextlib.contextmanager
-def leader_bus(folder, robot):
-    """LeRobot's SO-101 leader: six servos without torque on a pseudo-terminal."""
-    for name in ("scservo_sdk", "serial"):
-        pytest.importorskip(name, reason="pip install 'lerobot[feetech]'")
-    plant = Still(robot.names, robot.pose("ready"))
-    servos, calibration = so101_servos(robot)
-    file = write_calibration(folder / "calibration", "mine", calibration)
-    with FeetechBus(folder / "ttyLEADER", plant, servos) as bus:
-        yield (
-            bus,
-            plant,
-            {"port": str(bus.port), "id": "mine", "calibration_dir": str(file.parent)},
-        )
 
 
 @pytest.mark.timeout(600)
