@@ -143,6 +143,7 @@ class Gate:
         self._held = ("no_command", "")  # why nothing is followed
         self._stop = ("", "")  # check and detail; not empty: latched
         self._faults: dict[str, str] = {}
+        self._hindrances: dict[str, str] = {}
         self._disable_at_rest = False
         self._off_track_since: float | None = None
         self._off_track = ""
@@ -374,6 +375,14 @@ class Gate:
         self._faults[check] = detail
         if not self._stop[0] and self.state in _MOVING:
             self.stop(detail, check)
+
+    def hinder(self, check: str, detail: str) -> None:
+        """A cause for braking that the caller watches: nothing latches, but commands and
+        enabling are refused until it is called again with an empty ``detail``."""
+        if detail:
+            self._hindrances[check] = detail
+        else:
+            self._hindrances.pop(check, None)
 
     def brake(self, check: str, detail: str) -> None:
         """Brake and hold; only what is observed later is executed. Nothing latches."""
@@ -661,6 +670,8 @@ class Gate:
             age = now - self._obstacles_at
             since = f"{age:.2f} s old" if np.isfinite(age) else "never heard"
             return "obstacles_stale", f"obstacles are {since}; at most {s.obstacle_timeout} s"
+        for cause in self._hindrances.items():
+            return cause
         return "", ""
 
     def _stopping(self) -> bool:

@@ -10,6 +10,7 @@ The same lines give the same rows, to the last bit. A line is a JSON object with
                    "quaternion": [x, y, z, w]}, ...]     all there are, in the root frame
     "stop", "heartbeat", "reset": anything      "enable": anything; false disables
     "cancel": "moveit"                          brakes the goal of a source that has the arm
+    "hinder": {"check": "...", "detail": "..."} brakes until the same without a detail
 
 A command without a source is the policy's; without a stamp, or at 0, it counts from ``t``.
 """
@@ -32,8 +33,8 @@ from smolvla_ros.safety.verdict import State
 from smolvla_ros.schema import ConfigError
 
 INPUTS = (
-    "joint_state", "heartbeat", "obstacles", "reset", "enable", "command", "cancel", "stop",
-    "output",
+    "joint_state", "heartbeat", "obstacles", "hinder", "reset", "enable", "command", "cancel",
+    "stop", "output",
 )  # fmt: skip
 """What a line may hold beside its time ``t``; ``output`` (what a monitor sent) is no input."""
 
@@ -271,6 +272,10 @@ class Replay:
 
     def _hear_cancel(self, _now: float, value: Any) -> None:
         self.gate.cancel(value, "the goal was cancelled")
+
+    def _hear_hinder(self, _now: float, value: Any) -> None:
+        check, detail = _fields(value, "check", "detail")
+        self.gate.hinder(str(check), detail if _is_text(detail) else "")
 
     def _hear_stop(self, now: float, _value: Any) -> None:
         self.gate.hear_stop_channel(now)

@@ -42,8 +42,9 @@ class Ring:
 
     def lines(self) -> list[Line]:
         """What is kept, oldest first, as JSON values. Where the ring begins in mid-motion
-        the first lines say what was so by then: the measured joints, the obstacles, that
-        the gate was enabled, and what was left of the last command of each source."""
+        the first lines say what was so by then: the measured joints, the obstacles, what
+        hindered, that the gate was enabled, and what was left of the last command of each
+        source."""
         with self._lock:
             kept = list(self._lines)
             before = self._before.lines(kept[0][0]) if kept else []
@@ -58,6 +59,7 @@ class _Before:
         self._joints: dict[str, float] = {}
         self._commands: dict[str, Any] = {}
         self._obstacles: Any = None
+        self._hindrances: dict[str, Any] = {}
         self._enabled = False
 
     def take(self, t: float, key: str, value: Any) -> None:
@@ -69,6 +71,8 @@ class _Before:
             self._commands.pop(value, None)
         elif key == "obstacles":
             self._obstacles = value
+        elif key == "hinder":
+            self._hindrances[value["check"]] = value
         elif key in ("enable", "stop", "reset"):
             self._enabled = key == "enable" and bool(value)
             self._commands.clear()
@@ -84,6 +88,8 @@ class _Before:
             out.append((t, "enable", True))
             rest = [_rest(heard, value, t) for heard, value in self._commands.values()]
             out += [(t, "command", value) for value in rest if value["points"]]
+        # Last: what hinders would keep the gate from being enabled.
+        out += [(t, "hinder", value) for value in self._hindrances.values() if value["detail"]]
         return out
 
 

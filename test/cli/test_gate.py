@@ -317,6 +317,20 @@ def test_an_obstacle_bars_the_way_and_a_bad_one_is_refused(gate):
     assert summary["refusals"] == {"obstacle": 1}
 
 
+def test_what_hindered_brakes_until_it_is_gone(gate):
+    lines = [{"t": 0.2 * k, "command": chunk(rows=30) | {"stamp": 0.2 * k}} for k in range(2)]
+    gone = {"t": 0.5, "hinder": {"check": "planning_scene", "detail": "no word of it"}}
+    back = {"t": 1.5, "hinder": {"check": "planning_scene", "detail": ""}}
+    rows, summary = gate([*lines, gone, back, {"t": 2.0, "stop": True}])
+    braked = [r for r in rows if r["reason"] == "planning_scene: no word of it"]
+    assert braked and not np.any(braked[-1]["velocities"])
+    assert summary["checks"]["planning_scene"] > 50
+    _, summary = gate(
+        [gone | {"t": 0}, {"t": 0.1, "joint_state": measured()}, {"t": 0.2, "hinder": 3}]
+    )
+    assert "no word of it" in summary["not_enabled"]
+
+
 @pytest.mark.parametrize(
     ("start", "first"),
     [

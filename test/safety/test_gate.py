@@ -532,6 +532,30 @@ def test_the_same_cause_brakes_every_time(oracle):
     assert not oracle.findings(run.stream)
 
 
+def test_what_hinders_brakes_for_as_long_as_it_stands_and_latches_nothing(oracle):
+    run = Run()
+    run.gate.measure(run.now, run.q)
+    run.gate.hinder("planning_scene", "no scene yet")
+    with pytest.raises(Refused, match="planning_scene: no scene yet"):
+        run.gate.enable(run.now)
+    run.gate.hinder("planning_scene", "")
+    run.enable()
+    t = np.arange(90) * PERIOD
+    run.propose(t, swing(run, t))
+    assert run.ticks(60).velocities.any()
+    run.gate.hinder("planning_scene", "no word of it")
+    out = run.ticks(40)
+    assert not out.velocities.any() and out.verdict.check == "planning_scene"
+    assert out.state is State.HOLDING
+    with pytest.raises(Refused, match="no word of it"):
+        run.propose(t, swing(run, t) - run.rows[0] + run.q)
+    run.gate.hinder("planning_scene", "")
+    run.ticks(2)
+    run.propose(t, swing(run, t) - run.rows[0] + run.q)
+    assert run.ticks(40).velocities.any(), "no reset is needed"
+    assert not oracle.findings(run.stream)
+
+
 def test_what_lagged_may_be_enabled_again_once_it_is_measured():
     run = Run().enable()
     lag(run, 0.3, 80)

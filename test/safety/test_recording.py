@@ -63,14 +63,19 @@ def test_a_ring_that_begins_in_mid_motion_says_first_what_was_so_by_then() -> No
     ring.add(0.1, "joint_state", state(b=0.3))  # the arm's joints come in parts
     ring.add(0.2, "enable", True)
     ring.add(0.25, "obstacles", [{"id": "cup"}])
+    ring.add(0.26, "hinder", {"check": "gone", "detail": "no word"})
+    ring.add(0.27, "hinder", {"check": "late", "detail": "no word"})
+    ring.add(0.28, "hinder", {"check": "gone", "detail": ""})
     rows = [[0.1 + 0.1 * k] for k in range(41)]
     ring.add(0.3, "command", command_line("policy", 0.25, ["a"], list(np.arange(41) * 0.1), rows))
     for k in range(4, 30):
         ring.add(k * 0.1, "output", {"k": k})
     lines = ring.lines()
-    first = lines[4]["t"]
-    assert keys(lines[:5]) == ["joint_state", "obstacles", "enable", "command", "output"]
-    assert {line["t"] for line in lines[:4]} == {first}
+    first = lines[5]["t"]
+    wanted = ["joint_state", "obstacles", "enable", "command", "hinder", "output"]
+    assert keys(lines[:6]) == wanted, "what hinders comes last, or nothing could be enabled"
+    assert lines[4]["hinder"]["check"] == "late"
+    assert {line["t"] for line in lines[:5]} == {first}
     assert dict(zip(*lines[0]["joint_state"].values(), strict=True)) == {"a": 0.1, "b": 0.3}
     command = lines[3]["command"]
     assert command["stamp"] == first, "else it would be older than the enabling before it"
