@@ -17,12 +17,14 @@ class Srdf:
         enabled: link pairs that stay checked although a link was excluded as a whole.
         unchecked_links: links excluded from checks by ``disable_default_collisions``.
         states: pose name → joint name → value in radians or metres.
+        frames: frame that the robot stands in by a fixed virtual joint → the link that does.
     """
 
     disabled: frozenset[frozenset[str]] = frozenset()
     enabled: frozenset[frozenset[str]] = frozenset()
     unchecked_links: frozenset[str] = frozenset()
     states: dict[str, dict[str, float]] = field(default_factory=dict)
+    frames: dict[str, str] = field(default_factory=dict)
 
     def allows_contact(self, link1: str, link2: str) -> bool:
         """True where the SRDF says that these two links need no collision check."""
@@ -79,4 +81,9 @@ def read_srdf(path: Path) -> Srdf:
             attribute(e, "link") for e in root.iter("disable_default_collisions")
         ),
         states=states,
+        frames={
+            attribute(e, "parent_frame"): attribute(e, "child_link")
+            for e in root.iter("virtual_joint")
+            if attribute(e, "type") == "fixed"
+        },
     )

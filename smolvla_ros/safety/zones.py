@@ -166,13 +166,16 @@ def with_mesh_paths(zones: Mapping[str, Zone], folder: Path) -> dict[str, Zone]:
 
 
 def fixed_frame(robot: RobotModel, frame: str | None) -> pin.SE3:
-    """Where a link that is fixed to the root link lies in it; None: the root link.
+    """Where a link that is fixed to the root link lies in it; None: the root link. The frame
+    of the SRDF's fixed virtual joint (``world``, mostly) is where that joint's link is.
 
     Raises:
         ValueError: no such link (it lists them), or one that a joint moves.
     """
     if frame is None:
         return pin.SE3.Identity()
+    if frame not in robot.links:
+        frame = robot.srdf.frames.get(frame, frame)
     if frame not in robot.links:
         raise ValueError(f"no frame {frame!r}; the URDF has: {', '.join(robot.links)}")
     found = robot.model.frames[robot.model.getFrameId(frame)]

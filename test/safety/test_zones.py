@@ -122,6 +122,19 @@ def test_f57_a_zone_lies_in_the_frame_it_names(bench):
     assert placed.pose.translation.tolist() == [0.3, 0.0, 1.0]
 
 
+def test_f57_the_world_of_a_fixed_virtual_joint_is_a_frame(bench, tmp_path):
+    srdf = tmp_path / "bench.srdf"
+    text = '<robot name="bench"><virtual_joint name="v" type="{}" parent_frame="world" '
+    text += 'child_link="base"/></robot>'
+    srdf.write_text(text.format("fixed"))
+    robot = RobotModel(bench.urdf_path, srdf)
+    placed = check_zones({"z": Zone(**BALL, frame="world")}, robot, 0.01)
+    np.testing.assert_array_equal(placed["z"].pose.homogeneous, np.eye(4))
+    srdf.write_text(text.format("floating"))  # nobody knows where it is
+    with pytest.raises(ConfigError, match="no frame 'world'"):
+        check_zones({"z": Zone(**BALL, frame="world")}, RobotModel(bench.urdf_path, srdf), 0.01)
+
+
 @pytest.mark.parametrize(
     ("frame", "says"),
     [
