@@ -156,6 +156,28 @@ class ObstaclesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanningSceneConfig:
+    """MoveIt's planning scene: its objects for the gate, the zones for MoveIt."""
+
+    take: bool = key(False, doc="the scene's objects are obstacles")
+    give: bool = key(False, doc="the zones are collision objects of the scene")
+    namespace: str = key("", doc="of move_group, / for none; absent: the monitor's")
+    except_objects: list[str] = key([], doc="take: all but these, as block_*")
+    timeout: float = key(3.0, doc="take: s without word of the scene until the arm brakes",
+                         above=0.0)  # fmt: skip
+    padding: float = key(0.0, doc="give: m by which zones are larger in the scene", at_least=0.0,
+                         at_most=0.2)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not (self.take or self.give):
+            raise ConfigError("take: is false and so is give; set one of them, or leave this out")
+
+    def name(self, topic: str) -> str:
+        """The name of one of move_group's topics or services."""
+        return f"{self.namespace.rstrip('/')}/{topic}" if self.namespace else topic
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
     """The last inputs and outputs, written to a file on every stop."""
 
@@ -174,6 +196,7 @@ class MonitorConfig:
     output: OutputConfig = key(OutputConfig, doc="what leaves")
     shadow: bool = key(False, doc="say what would be sent, on shadow/…; the arm gets nothing")
     obstacles: ObstaclesConfig | None = key(None, doc="a topic of moving obstacles")
+    planning_scene: PlanningSceneConfig | None = key(None, doc="MoveIt's planning scene")
     recording: RecordingConfig | None = key(None, doc="a file on every stop")
     watch: list[str] = key([], doc="further command topics of the arm that nobody may write")
     rate: float = key(100.0, doc="Hz of the gate and of its output", at_least=10.0, at_most=1000.0)

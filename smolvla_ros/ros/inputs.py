@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class Inputs:
         self._shadow = config.shadow
         self.last_refusal = ""
         self.commanded_at: float | None = None
+        self._hindrances: dict[str, str] = {}
         self._subscriptions: list[Subscription] = []
         self.topics: list[str] = []  # resolved, of the sources
         self.actions: dict[str, TrajectoryAction] = {}  # source name → action
@@ -64,7 +66,7 @@ class Inputs:
             if source.type == FOLLOW_JOINT_TRAJECTORY:
                 self.actions[name] = TrajectoryAction(
                     node, name, source, gate, lock, ring,
-                    self._steady_stamp, self._taken, self._refused,
+                    self._steady_stamp, self._taken, self.refused,
                 )  # fmt: skip
                 continue
             kind, read = intake.READERS[source.type]
@@ -78,6 +80,7 @@ class Inputs:
             self._listen(Bool, "stop", self._on_stop, profile)
         self._obstacles = MarkerObstacles(partial(fixed_frame, robot))
         self._obstacles_at: float | None = None
+        self._scene_objects: list[Obstacle] = []
         self.obstacles: list[Obstacle] = []  # those that are there
         if config.obstacles is not None:
             self._listen(MarkerArray, config.obstacles.topic, self._on_obstacles, qos.SENSOR_DATA)
@@ -114,7 +117,7 @@ class Inputs:
             with self._lock:
                 self._gate.refuse(now, refusal, name)
             self._ring.add(now, "command", {"source": name, "unreadable": str(refusal)})
-            self._refused(source.topic, refusal)
+            self.refused(source.topic, refusal)
             return
         stamp = self._steady_stamp(now, reading.stamp)
         values = (name, stamp, reading.names, reading.times, reading.positions)
@@ -123,7 +126,7 @@ class Inputs:
             refusal = self._gate.offer(now, *values, publisher)
         self._ring.add(now, "command", command_line(*values, publisher))
         if refusal is not None:
-            self._refused(source.topic, refusal)
+            self.refused(source.topic, refusal)
         else:
             self._taken(now)
 
@@ -137,7 +140,7 @@ class Inputs:
         except Refused as refusal:
             with self._lock:
                 self._gate.refuse(now, refusal)
-            self._refused("joint_states", refusal)
+            self.refused("joint_states", refusal)
             return
         with self._lock:
             if self._shadow:
@@ -145,7 +148,7 @@ class Inputs:
             refusal = self._gate.hear_joint_state(now, names, positions)
         self._ring.add(now, "joint_state", {"names": names, "positions": positions})
         if refusal is not None:
-            self._refused("joint_states", refusal)
+            self.refused("joint_states", refusal)
 
     def _on_stop(self, data: bytes) -> None:
         # With a heartbeat, false says "all is well"; without one any message stops, and so
@@ -169,24 +172,45 @@ class Inputs:
             # The ones before stay; that they are not renewed brakes the arm soon.
             with self._lock:
                 self._gate.refuse(now, refusal)
-            self._refused("obstacles", refusal)
+            self.refused("obstacles", refusal)
             return
         self._obstacles_at = now
-        self._set_obstacles(now)
+        self._set_obstacles()
 
     def _sweep_obstacles(self) -> None:
         if self._obstacles_at is not None and self._obstacles.outlived(time.monotonic()):
-            # No word came: the others grow no younger.
-            self._set_obstacles(self._obstacles_at)
+            self._set_obstacles()
 
-    def _set_obstacles(self, heard_at: float) -> None:
+    def hear_scene(self, objects: list[Obstacle]) -> None:
+        """The objects of a planning scene, all of them: obstacles beside the markers'."""
+        self._scene_objects = objects
+        self._set_obstacles()
+
+    def hinder(self, check: str, detail: str) -> None:
+        """As the gate's; the gate and the recording hear of changes only."""
+        if self._hindrances.get(check, "") != detail:
+            self._hindrances[check] = detail
+            with self._lock:
+                self._gate.hinder(check, detail)
+            self._ring.add(time.monotonic(), "hinder", {"check": check, "detail": detail})
+
+    def _set_obstacles(self) -> None:
         now = time.monotonic()
-        self.obstacles = self._obstacles.present(now)
-        with self._lock:
-            self._gate.set_obstacles(heard_at, self.obstacles)
-        self._ring.add(now, "obstacles", as_plain(self.obstacles))
+        present = self._obstacles.present(now) + self._scene_objects
+        # Word of others, or none, makes the markers' no younger.
+        heard_at = -math.inf if self._obstacles_at is None else self._obstacles_at
+        try:
+            with self._lock:
+                self._gate.set_obstacles(heard_at, present)
+        except ValueError as error:  # too many of both together; those before stay
+            self.hinder("obstacle", str(error))
+            return
+        self.hinder("obstacle", "")
+        self.obstacles = present
+        self._ring.add(now, "obstacles", as_plain(present))
 
-    def _refused(self, topic: str, refusal: Refused) -> None:
+    def refused(self, topic: str, refusal: Refused) -> None:
+        """Something on a topic was not taken: for people."""
         self.last_refusal = f"{topic}: {refusal.check}: {refusal}"[:300]
         self._node.get_logger().warning(f"refused: {self.last_refusal}", throttle_duration_sec=5.0)
 

@@ -19,10 +19,12 @@ from smolvla_ros.cell import (
     load_clearance,
     load_limits,
     load_section,
+    load_zones,
 )
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.safety import Gate, Refused, State
 from smolvla_ros.safety.tightening import limits_loosened, zones_loosened
+from smolvla_ros.safety.zones import PlacedZone, check_zones
 from smolvla_ros.schema import ConfigError, flatten
 
 CHANGEABLE = ("limits", "zones", "margin")
@@ -56,6 +58,7 @@ class Configuration:
         self._gate, self._lock = gate, lock
         self.config = config
         self.hash = config_hash(config, robot)
+        self._placed: dict[str, PlacedZone] | None = None
         self._mirroring = False
         # What a command line or a launch file has set on top of the file stays on top of it.
         self._overrides: _Values = {}
@@ -68,6 +71,13 @@ class Configuration:
             now = _flat(config)
             self._overrides = {k: v for k, v in now.items() if file.get(k) != v}
         node.add_on_set_parameters_callback(self._on_parameters)
+
+    def placed_zones(self) -> dict[str, PlacedZone]:
+        """The zones that count, in the arm's root frame; another dict once they are others."""
+        if self._placed is None:
+            zones = load_zones(self.config, self._path)
+            self._placed = check_zones(zones, self._robot, self.config.margin)
+        return self._placed
 
     def reload(self) -> str:
         """Read the cell file again; a sentence on what has changed.
@@ -128,7 +138,7 @@ class Configuration:
                     "reload", f"disable the gate first, it is {state.value}: {'; '.join(looser)}"
                 )
             self._gate.swap(limits, clearance, None)
-        self.config = new
+        self.config, self._placed = new, None
         if before != after:
             self.hash = config_hash(new, self._robot)
             self._node.get_logger().warning(
