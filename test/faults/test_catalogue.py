@@ -28,10 +28,6 @@ def test_f33_middleware_without_deadlines():
     pytest.skip(NOT_TESTABLE["F33"])
 
 
-def test_f61_planning_scene_arrives_late():
-    pytest.skip(NOT_TESTABLE["F61"])
-
-
 def test_f77_who_may_reset():
     pytest.skip(NOT_TESTABLE["F77"])
 

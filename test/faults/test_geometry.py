@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import arms
 import numpy as np
+import pinocchio as pin
 import pytest
 import yaml
 from cells import TABLETOP
@@ -15,7 +16,8 @@ from turret import CONTACTS, TURRET
 
 from smolvla_ros.cell import load_cell, load_gate, load_robot
 from smolvla_ros.robot import RobotError, RobotModel
-from smolvla_ros.safety import Zone
+from smolvla_ros.safety import Refused, Zone
+from smolvla_ros.safety.bodies import Body, Part
 from smolvla_ros.safety.clearance import Clearance
 from smolvla_ros.safety.obstacles import read_obstacle
 from smolvla_ros.schema import ConfigError
@@ -292,6 +294,30 @@ def test_f58_b_obstacles_that_are_no_longer_heard_of_brake(fault):
     trial.ticks(60)
     assert trial.at_rest(40)
     fault.judge(trial, "obstacles_stale", trial.outputs[-1].verdict.check)
+
+
+def test_f61_a_planning_scene_that_arrives_late(fault):
+    trial = Trial(command_timeout=6.0)
+    trial.gate.hinder("planning_scene", "no whole planning scene yet")
+    with pytest.raises(Refused, match="no whole planning scene yet"):
+        trial.enable()
+    trial.gate.hinder("planning_scene", "")
+    trial.enable()
+    t = np.arange(0.0, 4.0, PERIOD)
+    trial.say(t, trial.swing(t, 0.9))
+    trial.ticks(50)
+    # An object of the scene in the arm's way, beside the zones; then the scene is gone.
+    place = (0.2, -0.15, 0.15)
+    box = Part("box", (0.06, 0.06, 0.3), pin.SE3(np.eye(3), np.array(place)))
+    body = Body(pin.SE3.Identity(), (box,))
+    trial.gate.set_obstacles(-np.inf, body.obstacles("scene/crate"))
+    trial.change(seen_by_oracle(trial, place))
+    trial.ticks(200)
+    assert "obstacle" in trial.checks
+    trial.gate.hinder("planning_scene", "no word of the planning scene")
+    trial.ticks(60)
+    assert trial.at_rest(40)
+    fault.judge(trial, "planning_scene", trial.outputs[-1].verdict.check)
 
 
 @pytest.mark.parametrize(

@@ -89,20 +89,6 @@ NOT_TESTABLE = {
     "F31": "the FollowJointTrajectory action and controller_manager need control_msgs and "
     "ros2_control, which are not here; the monitor watches topics for foreign publishers instead",
     "F33": "rmw_zenoh is not here; the gate uses its own timers and no QoS deadline at all",
-    "F61": "moveit_msgs is not here; obstacles come in as markers, always beside the zones",
-    "F77": "who may reset",
-    "F78": "check-then-act race",
-    "F79": "the stop input dies",
-    "F80": "malformed stop request",
-    "F81": "power-off drops the arm",
-    "F82": "disk full, diagnostics blocked",
-}
-
-NOT_TESTABLE = {
-    "F31": "the FollowJointTrajectory action and controller_manager need control_msgs and "
-    "ros2_control, which are not here; the monitor watches topics for foreign publishers instead",
-    "F33": "rmw_zenoh is not here; the gate uses its own timers and no QoS deadline at all",
-    "F61": "moveit_msgs is not here; obstacles come in as markers, always beside the zones",
     "F68": "the output is positions only; there is no velocity or effort output to fall silent",
     "F77": "needs SROS2 permissions; reset is a service of its own, which no policy node calls",
     "F81": "no driver of a real arm is in the package; the gate publishes the stop position for "
