@@ -19,6 +19,7 @@ from visualization_msgs.msg import MarkerArray
 
 from smolvla_ros.cell import load_gate, load_robot
 from smolvla_ros.ros import qos
+from smolvla_ros.ros.commanding import past
 from smolvla_ros.ros.diagnostics import WARN, Diagnostics, Status
 from smolvla_ros.ros.graph import Findings, GraphWatch
 from smolvla_ros.ros.inputs import Inputs
@@ -142,7 +143,9 @@ class SafetyMonitor(Node):
             self._ring.add(now, "enable", True)
             for figure in (self._periods, self._steps):  # figures are of this run
                 figure.clear()
-            return "enabled"
+            said = "; ".join(["enabled", *map(str, past(self, self._graph.moving))])
+            self.get_logger().info(said)
+            return said
 
         def disable() -> str:
             with self._lock:

@@ -71,18 +71,6 @@ def publishers(
         )
 
 
-def only(node: Node, owner: str | None, topic: str, fix: str) -> Iterator[Finding]:
-    """Whether nobody but one node called ``owner`` (None: nobody at all) publishes on a
-    resolved topic."""
-    infos = node.get_publishers_info_by_topic(topic)
-    own = [i for i in infos if i.node_name == owner]
-    others = [i for i in infos if i.node_name != owner] + own[1:]
-    for info in others:
-        yield Finding("error", "command", f"{full_name(info)} publishes on {topic}", fix)
-    if not others:
-        yield Finding("ok", "command", f"{topic}: {_names(own) or 'nobody'}")
-
-
 def instruction(node: Node, topic: str, default: str) -> Iterator[Finding]:
     """Whether words reach the policy; ``default`` is what it does until there are some."""
     wrong = [i for i in node.get_publishers_info_by_topic(topic) if i.topic_type != _STRING]

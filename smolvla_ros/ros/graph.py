@@ -73,6 +73,9 @@ class GraphWatch:
         watched: further topics that move the arm, which nobody may write.
         inputs: resolved names of the command topics.
         shadow: whether the output moves nothing: nobody need hear it.
+
+    Attributes:
+        moving: the topics that move the arm, the output first.
     """
 
     def __init__(
@@ -86,16 +89,16 @@ class GraphWatch:
         self._node = node
         self._output = output
         self._shadow = shadow
-        self._writers = dict.fromkeys(
+        self.moving = dict.fromkeys(
             [output.topic_name, *(node.resolve_topic_name(t) for t in watched)]
-        )
+        ).keys()
         self._inputs = list(inputs)
 
     def look(self) -> Findings:
         """What is there now. A publisher is seen once the middleware has discovered it, in
         well under a second on one network, and until its lease ends where it was killed."""
         return judge(
-            {topic: self._publishers(topic) for topic in self._writers},
+            {topic: self._publishers(topic) for topic in self.moving},
             self._node.get_fully_qualified_name(),
             self._output.topic_name,
             self._shadow or self._output.get_subscription_count(),

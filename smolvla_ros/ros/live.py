@@ -1,4 +1,4 @@
-"""Whether what runs on the network is what a cell's policy needs: types, stamps, names, QoS."""
+"""Whether what runs on the network is what a cell needs: types, stamps, names, QoS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from smolvla_ros.cell import MonitorConfig, VlaConfig
 from smolvla_ros.finding import Finding
 from smolvla_ros.ros import endpoints, messages, qos
+from smolvla_ros.ros.commanding import commanding
 
 DISCOVERY = 1.5  # s after which the publishers of one network are known
 _KINDS = {
@@ -58,10 +59,11 @@ class _Heard:
 
 
 class Look:
-    """Listens to a running cell and says what would keep its policy from working.
+    """Listens to a running cell and says what would keep it from working.
 
     Args:
-        node: one that is spun by somebody else. namespace: of the cell's nodes.
+        node: one that is spun by somebody else. vla, monitor: the cell's sections, at least one
+            of them. namespace: of the cell's nodes.
         limits: joint name → (lower, upper) in rad (m).
         sizes: feature name → (height, width), where the checkpoint takes no other.
     """
@@ -69,7 +71,7 @@ class Look:
     def __init__(
         self,
         node: Node,
-        vla: VlaConfig,
+        vla: VlaConfig | None,
         monitor: MonitorConfig | None,
         limits: Mapping[str, tuple[float, float]],
         sizes: Mapping[str, tuple[int, int]],
@@ -78,7 +80,10 @@ class Look:
         self._node, self._vla, self._monitor = node, vla, monitor
         self._limits, self._sizes = limits, sizes
         self._namespace = namespace.strip("/")
-        self._heard = {name: _Heard() for name in vla.cameras}
+        self._cameras = vla.cameras if vla else {}
+        self._heard = {name: _Heard() for name in self._cameras}
+        self._order = vla.joint_order if vla else list(limits)
+        self._max_age = vla.joint_states_max_age if vla else monitor.joint_state_timeout
         self._joints: dict[str, tuple[float, float]] = {}  # name → stamp, position
         self._joint_states = _Heard()
 
@@ -94,7 +99,7 @@ class Look:
                 self._heard[name].add,
                 qos.pictures(camera.reliability),
             )
-            for name, camera in self._vla.cameras.items()
+            for name, camera in self._cameras.items()
         ]
         subscriptions.append(
             self._node.create_subscription(
@@ -102,17 +107,16 @@ class Look:
             )
         )
         time.sleep(seconds)
-        now = self._node.get_clock().now().nanoseconds * 1e-9
-        findings = [
-            *(f for name in self._vla.cameras for f in self._camera(name, now)),
-            *self._joint_state(now),
-            *self._skew(),
-            *endpoints.instruction(self._node, self._topic("instruction"), self._vla.instruction),
-            *self._commands(),
-        ]
+        # What comes while it is judged would be ahead of the clock.
         for subscription in subscriptions:
             self._node.destroy_subscription(subscription)
-        return findings
+        now = self._node.get_clock().now().nanoseconds * 1e-9
+        return [
+            *(f for name in self._cameras for f in self._camera(name, now)),
+            *self._joint_state(now),
+            *(self._of_policy(self._vla) if self._vla else ()),
+            *commanding(self._node, self._monitor, self._topic),
+        ]
 
     def _topic(self, name: str) -> str:
         parts = [name] if name.startswith("/") or not self._namespace else [self._namespace, name]
@@ -129,7 +133,7 @@ class Look:
     # -- streams --------------------------------------------------------------------------
 
     def _camera(self, name: str, now: float) -> Iterator[Finding]:
-        camera, heard, subject = self._vla.cameras[name], self._heard[name], f"cameras.{name}"
+        camera, heard, subject = self._cameras[name], self._heard[name], f"cameras.{name}"
         _, kind, decode = _KINDS[camera.transport]
         other = {k: transport for transport, (_, k, _) in _KINDS.items() if k != kind}
         profile = qos.pictures(camera.reliability)
@@ -158,12 +162,10 @@ class Look:
             yield Finding("ok", subject, text)
 
     def _joint_state(self, now: float) -> Iterator[Finding]:
-        subject, order = "joint_states", self._vla.joint_order
+        subject, order = "joint_states", self._order
         kind = endpoints.JOINT_STATE
         found = list(self._publishers(subject, subject, kind, qos.SENSOR_DATA, {}))
-        found += self._stream(
-            subject, self._joint_states, now, self._vla.joint_states_max_age, bool(found)
-        )
+        found += self._stream(subject, self._joint_states, now, self._max_age, bool(found))
         lacks = [name for name in order if name not in self._joints]
         if self._joint_states.message is not None:
             if lacks:
@@ -183,7 +185,7 @@ class Look:
         subject = f"joint_states.{name}"
         lower, upper = self._limits[name]
         beyond = _UNITS * (upper - lower)
-        limit = self._vla.joint_states_max_age
+        limit = self._max_age
         if not np.isfinite(q):
             yield Finding("error", subject, f"is {q}", "look at its encoder and driver")
         elif not lower - beyond <= q <= upper + beyond:
@@ -216,12 +218,16 @@ class Look:
             text = f"{heard.rate:.1f} Hz: with max_age {limit:g} s it is too old most of the time"
             yield Finding("error", subject, text, "raise its rate or max_age")
 
-    def _skew(self) -> Iterator[Finding]:
+    def _of_policy(self, vla: VlaConfig) -> Iterator[Finding]:
+        yield from self._skew(vla.max_skew)
+        yield from endpoints.instruction(self._node, self._topic("instruction"), vla.instruction)
+
+    def _skew(self, limit: float) -> Iterator[Finding]:
         streams = {**self._heard, "joint_states": self._joint_states}
         stamps = {name: heard.stamp for name, heard in streams.items() if heard.stamp}
         if len(stamps) < 2:
             return
-        skew, limit = max(stamps.values()) - min(stamps.values()), self._vla.max_skew
+        skew = max(stamps.values()) - min(stamps.values())
         if skew > limit:
             oldest = min(stamps, key=stamps.__getitem__)
             text = f"{oldest} is {skew:.2f} s behind the newest stream, at most {limit:g} s"
@@ -233,18 +239,3 @@ class Look:
 
     def _publishers(self, subject: str, topic: str, *kind: Any) -> Iterator[Finding]:
         return endpoints.publishers(self._node, subject, self._topic(topic), *kind)
-
-    def _commands(self) -> Iterator[Finding]:
-        proposed = self._topic("policy/joint_trajectory")
-        yield from endpoints.only(self._node, "vla", proposed, "it would be taken for the policy")
-        if self._monitor is None:
-            return
-        sent = self._topic(self._monitor.output_topic)
-        yield from endpoints.only(self._node, "safety_monitor", sent, "nobody else may: end it")
-        for name in self._monitor.watch:
-            yield from endpoints.only(
-                self._node, None, self._topic(name), "it moves the arm: end it"
-            )
-        if not self._node.count_subscribers(sent):
-            yield Finding("warning", "command", f"nobody subscribes to {sent}",
-                          "start the arm, or remap its topic")  # fmt: skip

@@ -22,6 +22,7 @@ from std_msgs.msg import Bool, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 
+from smolvla_ros.cli.bystander import Bystander
 from smolvla_ros.ros import messages, qos
 
 
@@ -61,6 +62,30 @@ def test_f30_a_watched_topic_that_somebody_writes_keeps_the_arm_from_being_enabl
         assert not success and "/controller/commands" in message
         arm.node.destroy_publisher(rogue)
         arm.enabled()
+
+
+def test_f30_a_controller_that_another_node_commands_is_named_when_the_arm_is_enabled(
+    domain, tmp_path
+):
+    topic = "joint_trajectory_controller/joint_trajectory"
+    with (
+        rig(domain, tmp_path) as (_, arm),
+        Bystander("joint_trajectory_controller", domain) as controller,
+    ):
+        controller.start()
+        controller.node.create_subscription(JointTrajectory, topic, print, qos.NEWEST_IN)
+        rogue = arm.node.create_publisher(JointTrajectory, topic, qos.STREAM_OUT)
+        wait_until(lambda: rogue.get_subscription_count() == 1, 10, "the controller hears it")
+        said = ""
+
+        def named() -> bool:
+            nonlocal said
+            said = arm.enable()[1]
+            arm.enable(False)
+            return "publishes" in said
+
+        wait_until(named, 10, f"named: {said}")
+    assert said.startswith("enabled; command: /cell_watcher publishes on /joint_trajectory_contr")
 
 
 def test_f40_an_output_that_no_arm_hears_is_not_enabled(domain, tmp_path):
