@@ -162,6 +162,11 @@ class PlanningSceneConfig:
     take: bool = key(False, doc="the scene's objects are obstacles")
     give: bool = key(False, doc="the zones are collision objects of the scene")
     namespace: str = key("", doc="of move_group, / for none; absent: the monitor's")
+    frame: str = key("", doc="take: of its objects, where that is no link: world, mostly")
+    position: list[float] = key([0.0, 0.0, 0.0], doc="m: the root link in that frame", length=3,
+                                at_least=-100.0, at_most=100.0)  # fmt: skip
+    rpy: list[float] = key([0.0, 0.0, 0.0], doc="rad: the root link in that frame, fixed-axis roll "
+                           "pitch yaw", length=3, at_least=-6.2832, at_most=6.2832)  # fmt: skip
     except_objects: list[str] = key([], doc="take: all but these, as block_*")
     timeout: float = key(3.0, doc="take: s without word of the scene until the arm brakes",
                          above=0.0)  # fmt: skip

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
+import pinocchio as pin
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
@@ -64,9 +64,7 @@ class PlanningScene:
         self._heard, self._hinder, self._refused = heard, hinder, refused
         # Two monitors may have zones of one name in one scene.
         self._own = f"{node.get_fully_qualified_name().lstrip('/')}/"
-        frame = partial(fixed_frame, robot)
-        self._book = SceneBook(frame, self._own if config.give else "", config.except_objects)
-        self._frame = frame
+        self._book = SceneBook(self._frame, self._own if config.give else "", config.except_objects)
         self._trouble = ""
         self._known_at: float | None = None  # when the scene was last known to be the book's
         self._asked: tuple[Future, float, int] | None = None  # its time, and the book's changes
@@ -123,6 +121,13 @@ class PlanningScene:
         if self._left_out:
             words += f", without {', '.join(self._left_out)}: the outside of a round shape"
         return words
+
+    def _frame(self, name: str) -> pin.SE3:
+        config = self._config
+        if not name or name != config.frame:
+            return fixed_frame(self._robot, name)
+        root = pin.SE3(pin.rpy.rpyToMatrix(*config.rpy), np.array(config.position))
+        return root.inverse()
 
     # -- hearing --------------------------------------------------------------------------
 

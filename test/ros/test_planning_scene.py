@@ -230,6 +230,13 @@ def test_its_own_zones_are_not_taken_and_those_of_another_monitor_are(make, move
     assert list(bench.places) == ["scene/right/monitor/bin/0"]
 
 
+def test_the_frame_that_the_arm_stands_in_is_the_cell_s_to_say(make, move_group):
+    bench = make(take=True, frame="world", position=[1.0, 0.0, 0.5], rpy=[0.0, 0.0, np.pi / 2])
+    moveit = move_group.MoveGroup(bench.other, frame="world")
+    moveit.add(move_group.thing("cup", sphere=((0.1,), move_group.pose(1, 2, 1))))
+    bench.until(lambda: bench.places == {"scene/cup/0": [2, 0, 0.5]})
+
+
 def test_an_octomap_is_not_taken_and_that_is_told(make, move_group):
     bench = make(take=True)
     moveit = move_group.MoveGroup(bench.other)
