@@ -145,22 +145,24 @@ class LeRobotArm:
             if u.joint not in self.names
         ]
         mapped = {u.joint for u in units}
-        problems += [
+        # One with another name is missing under its own: that is said once.
+        problems = problems or [
             f"joint_map: leaves out joint {n!r} of the URDF; add it"
             for n in self.names
             if n not in mapped
         ]
-        problems += [
+        unknown = [
             f"joint_map.{joint}.motor: {self.robot.name} has no {motor!r}; it has: "
             f"{', '.join(there)}"
             for joint, motor in motors.items()
             if motor not in there
         ]
-        problems += [
+        unused = [
             f"joint_map: no joint has motor {motor!r} of {self.robot.name}; add it"
             for motor in there
             if motor not in motors.values()
         ]
+        problems += unknown or unused
         modes = {
             f"{prefix}{name}": motor.norm_mode
             for prefix, part in self._parts.items()

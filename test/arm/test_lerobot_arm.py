@@ -65,6 +65,20 @@ def test_sign_and_offset_of_the_joint_map_count_both_ways(bench) -> None:
     assert bench.plant.q[1] == pytest.approx(bench.ready[1] - 0.05, abs=3 * TICK)
 
 
+def test_what_the_calibration_lets_each_motor_reach(bench) -> None:
+    for numbers in (bench.calibration["elbow_flex"], bench.calibration["gripper"]):
+        numbers["range_min"] += 100
+        numbers["range_max"] -= 100
+    write_calibration(bench.file.parent, "mine", bench.calibration)
+    bench.units[2] = replace(bench.units[2], sign=-1, offset=0.2)
+    reach = bench.make().reach()
+    lower, upper = bench.robot.lower, bench.robot.upper
+    assert reach["shoulder_pan"] == pytest.approx((lower[0], upper[0]), abs=2 * TICK)
+    half = (upper[2] - lower[2]) / 2 - 100 * TICK
+    assert reach["elbow_flex"] == pytest.approx((0.2 - half, 0.2 + half), abs=2 * TICK)
+    assert reach["gripper"] == pytest.approx((lower[5], upper[5])), "percent of the URDF's range"
+
+
 # -- torque ------------------------------------------------------------------------------
 
 
@@ -243,17 +257,19 @@ def test_a_calibration_without_a_motor_is_named(bench) -> None:
 
 def test_joints_that_are_not_the_drivers_are_named(bench) -> None:
     bench.motors["elbow_flex"] = "elbow"
-    said = refused(bench, ConfigError, lines=2)
+    said = refused(bench, ConfigError)
     assert "joint_map.elbow_flex.motor: so_follower has no 'elbow'; it has: shoulder_pan" in said
+    bench.units = [u for u in bench.units if u.joint != "elbow_flex"]
+    del bench.motors["elbow_flex"]
+    said = refused(bench, ConfigError, lines=2)
+    assert "joint_map: leaves out joint 'elbow_flex' of the URDF; add it" in said
     assert "joint_map: no joint has motor 'elbow_flex' of so_follower" in said
 
 
 def test_joints_that_are_not_the_urdfs_are_named(bench) -> None:
     bench.units[2] = replace(bench.units[2], joint="elbow")
     bench.motors["elbow"] = bench.motors.pop("elbow_flex")
-    said = refused(bench, ConfigError, lines=2)
-    assert "joint_map.elbow: is no joint of the URDF" in said
-    assert "leaves out joint 'elbow_flex' of the URDF" in said
+    assert "joint_map.elbow: is no joint of the URDF" in refused(bench, ConfigError)
 
 
 def test_a_unit_that_is_not_the_motors_is_named(bench) -> None:
