@@ -34,6 +34,7 @@ from smolvla_ros.safety.goal import (
 from smolvla_ros.safety.recording import Ring, command_line
 
 OFF = "off: control_msgs is not installed (sudo apt install ros-$ROS_DISTRO-control-msgs)"
+SHADOW = "shadow: the gate has carried it out, the arm was sent nothing"
 
 _PERIOD = 0.025  # s between two looks at a goal; feedback at every second one
 _FORGET_AFTER = 10  # s for which a result can be asked for
@@ -43,12 +44,14 @@ class TrajectoryAction:
     """One action, as one source. Callbacks run on the executor's thread.
 
     A goal is accepted, and aborted with the reason where it cannot be executed: of a goal that
-    is not accepted a client hears no reason. A newer goal replaces the one before.
+    is not accepted a client hears no reason. A newer goal replaces the one before. In shadow
+    mode no goal succeeds: whoever plans would go on from where the arm is not.
 
     Args:
         node: the monitor. name: of the source. gate: under ``lock``. ring: hears the commands.
         steady: from a ROS stamp in seconds, and now, to steady seconds.
         heard: told when a goal was taken. refused: told the action's name and why not.
+        shadow: the arm is sent nothing.
     """
 
     def __init__(
@@ -62,10 +65,12 @@ class TrajectoryAction:
         steady: Callable[[float, float | None], float | None],
         heard: Callable[[float], None],
         refused: Callable[[str, Refused], None],
+        shadow: bool = False,
     ):
         self._node, self._name, self._source = node, name, source
         self._gate, self._lock, self._ring = gate, lock, ring
         self._steady, self._heard, self._refused = steady, heard, refused
+        self._shadow = shadow
         self._handle: ServerGoalHandle | None = None  # of the goal that is carried out
         self._execution: Execution | None = None
         self._looks = 0
@@ -171,6 +176,8 @@ class TrajectoryAction:
         if execution.desired is not None and (outcome is not None or self._looks % 2):
             self._handle.publish_feedback(self._feedback(execution, clock))
         if outcome is not None:
+            if self._shadow and outcome.end is End.SUCCEEDED:
+                outcome = Outcome(End.ABORTED, ErrorCode.INVALID_GOAL, SHADOW)
             if outcome.code is ErrorCode.PATH_TOLERANCE_VIOLATED:
                 self._ring.add(now, "cancel", self._name)
             handle, self._handle, self._execution = self._handle, None, None

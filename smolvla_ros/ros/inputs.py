@@ -66,7 +66,7 @@ class Inputs:
             if source.type == FOLLOW_JOINT_TRAJECTORY:
                 self.actions[name] = TrajectoryAction(
                     node, name, source, gate, lock, ring,
-                    self._steady_stamp, self._taken, self.refused,
+                    self._steady_stamp, self._taken, self.refused, config.shadow,
                 )  # fmt: skip
                 continue
             kind, read = intake.READERS[source.type]

@@ -46,14 +46,17 @@ class Client:
         start = self.arm.rows[-1] if len(self.arm.rows) else self.arm.q
         goal = FollowJointTrajectory.Goal()
         goal.trajectory.joint_names = joints
+        goal.trajectory.header.frame_id = "world"
         for t in np.linspace(0.0, seconds, round(seconds / 0.1) + 1):
             u = t / seconds
             place = start + far * (3 * u**2 - 2 * u**3) * way
             speed = far * 6 * (u - u**2) / seconds * way
+            force = far * 6 * (1 - 2 * u) / seconds**2 * way
             goal.trajectory.points.append(
                 JointTrajectoryPoint(
                     positions=place[columns].tolist(),
                     velocities=speed[columns].tolist(),
+                    accelerations=force[columns].tolist(),
                     time_from_start=messages.duration_msg(float(t)),
                 )
             )
@@ -150,3 +153,23 @@ def test_moveits_goals_go_through_the_gate(domain, tmp_path, cell):
         assert (status, code) == (ABORTED, codes.INVALID_GOAL) and "stop was called" in text
         rows = arm.rows
     assert not Oracle(TABLETOP).findings(rows, stops_every=100)
+
+
+def test_in_a_namespace_and_in_shadow_the_arm_gets_nothing_and_no_goal_succeeds(domain, tmp_path):
+    cell = changed_cell(tmp_path, sources=SOURCES, shadow=True)
+    space = ["-r", "__ns:=/left"]
+    with rig(domain, tmp_path, cell, arguments=space, namespace="left", up="shadow") as (_, arm):
+        client = Client(arm)  # in the namespace too
+        names = [name for name, _ in arm.node.get_topic_names_and_types()]
+        assert f"/left/{SOURCES['moveit']['topic']}/_action/status" in names
+        assert arm.enable()[0]
+        arm.wait_for_words("shadow: holding")
+        status, code, text = client.result(client.send(client.goal(far=0.3)))
+        assert (status, code) == (ABORTED, FollowJointTrajectory.Result.INVALID_GOAL)
+        assert text.startswith("shadow")
+        down = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+        # Where the gate's shadow stands by now is not where the arm is: a planner begins there.
+        status, code, text = client.result(client.send(client.goal(down, 1.5, 3.0)))
+        assert code == FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED and "table" in text
+        assert not len(arm.rows), "the arm was sent nothing"
+        np.testing.assert_array_equal(arm.q, arm.robot.pose("ready"))

@@ -19,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 from smolvla_ros.cell import SourceConfig
 from smolvla_ros.cli.processes import private_domain
 from smolvla_ros.ros import messages
-from smolvla_ros.ros.follow_joint_trajectory import OFF, TrajectoryAction
+from smolvla_ros.ros.follow_joint_trajectory import OFF, SHADOW, TrajectoryAction
 from smolvla_ros.safety.recording import Ring
 
 SUCCEEDED, CANCELED, ABORTED = 4, 5, 6  # action_msgs/GoalStatus
@@ -37,18 +37,18 @@ DOWN = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 class Bench:
     """A gate whose ticks may be late, its action, and a client."""
 
-    def __init__(self, context):
+    def __init__(self, context, shadow=False, namespace=""):
         sources = {"policy": SourceConfig(topic="policy"), "moveit": MOVEIT}
         slow = {"stall": 1e3, "late_ticks": 10**6, "joint_state_timeout": 1e3}
         self.run = Run(sources=sources, **slow)
         self.gate = self.run.gate
-        self.node = rclpy.create_node("bench", context=context)
+        self.node = rclpy.create_node("bench", context=context, namespace=namespace)
         self.executor = SingleThreadedExecutor(context=context)
         self.executor.add_node(self.node)
         self.ring = Ring(60.0)
         self.action = TrajectoryAction(
             self.node, "moveit", MOVEIT, self.gate, threading.Lock(), self.ring,
-            self.steady, lambda now: None, lambda topic, refusal: None,
+            self.steady, lambda now: None, lambda topic, refusal: None, shadow,
         )  # fmt: skip
         self.feedback: list = []
         self.tick()
@@ -58,9 +58,9 @@ class Bench:
             return None
         return now - (self.node.get_clock().now().nanoseconds * 1e-9 - stamp)
 
-    def connect(self, kind):
+    def connect(self, kind, name=MOVEIT.topic):
         self.kind = kind
-        self.client = ActionClient(self.node, kind, MOVEIT.topic)
+        self.client = ActionClient(self.node, kind, name)
         self.until(self.client.server_is_ready)
         return self
 
@@ -130,11 +130,16 @@ def context():
 
 
 @pytest.fixture
-def bench(context):
-    action = pytest.importorskip(
+def action():
+    found = pytest.importorskip(
         "control_msgs.action", reason="needs control_msgs (ros-$ROS_DISTRO-control-msgs)"
     )
-    return Bench(context).connect(action.FollowJointTrajectory)
+    return found.FollowJointTrajectory
+
+
+@pytest.fixture
+def bench(context, action):
+    return Bench(context).connect(action)
 
 
 def test_without_control_msgs_the_action_is_off_and_says_so(context, monkeypatch):
@@ -249,6 +254,24 @@ def test_a_goal_may_begin_later(bench):
     bench.until(lambda: abs(bench.run.q[0] - start[0]) > 1e-3)
     assert time.monotonic() - sent > 0.8
     assert bench.result(handle)[0] == SUCCEEDED
+
+
+def test_in_a_namespace_the_action_is_in_it(context, action):
+    bench = Bench(context, namespace="left").connect(action, f"/left/{MOVEIT.topic}").enable()
+    assert bench.result(bench.send(bench.goal(seconds=0.5)))[0] == SUCCEEDED
+
+
+def test_in_shadow_mode_no_goal_succeeds(context, action):
+    bench = Bench(context, shadow=True).connect(action).enable()
+    status, code, text = bench.result(bench.send(bench.goal(seconds=0.5)))
+    assert (status, code) == (ABORTED, action.Result.INVALID_GOAL) and text == SHADOW
+    assert bench.feedback, "the gate has carried it out"
+    status, code, text = bench.result(bench.send(bench.goal(DOWN, 1.5, 2.0)))
+    assert code == action.Result.PATH_TOLERANCE_VIOLATED and "table" in text
+    handle = bench.send(bench.goal(far=-0.3))
+    bench.until(lambda: bench.gate.motion.v.any())
+    bench.until(handle.cancel_goal_async().done)
+    assert bench.result(handle)[0] == CANCELED
 
 
 def test_moveits_example_names_the_joints_of_the_shipped_cell():

@@ -64,9 +64,15 @@ class Rig(Watcher):
             its own; absent: all in one.
     """
 
-    def __init__(self, domain: int, arm: bool = True, parts: Iterable[Iterable[str]] | None = None):
+    def __init__(
+        self,
+        domain: int,
+        arm: bool = True,
+        parts: Iterable[Iterable[str]] | None = None,
+        namespace: str = "",
+    ):
         _, self.robot = tabletop()
-        super().__init__(self.robot.names, domain)
+        super().__init__(self.robot.names, domain, namespace=namespace)
         self.q = np.array(self.robot.pose("ready"))
         self.arm_lives = True
         self._parts: list[tuple[list[str], Any]] = []
