@@ -139,14 +139,14 @@ class LeRobotArm:
         self, units: Sequence[JointUnit], motors: Mapping[str, str], where: str
     ) -> None:
         there = [k.removesuffix(".pos") for k in self.robot.action_features if k.endswith(".pos")]
-        problems = [
+        strangers = [
             f"joint_map.{u.joint}: is no joint of the URDF; it has: {', '.join(self.names)}"
             for u in units
             if u.joint not in self.names
         ]
         mapped = {u.joint for u in units}
-        # One with another name is missing under its own: that is said once.
-        problems = problems or [
+        # What has another name is missing under its own: that is said once.
+        problems = strangers or [
             f"joint_map: leaves out joint {n!r} of the URDF; add it"
             for n in self.names
             if n not in mapped
@@ -155,14 +155,14 @@ class LeRobotArm:
             f"joint_map.{joint}.motor: {self.robot.name} has no {motor!r}; it has: "
             f"{', '.join(there)}"
             for joint, motor in motors.items()
-            if motor not in there
+            if joint in self.names and motor not in there
         ]
         unused = [
             f"joint_map: no joint has motor {motor!r} of {self.robot.name}; add it"
             for motor in there
             if motor not in motors.values()
         ]
-        problems += unknown or unused
+        problems += unknown or ([] if strangers else unused)
         modes = {
             f"{prefix}{name}": motor.norm_mode
             for prefix, part in self._parts.items()
