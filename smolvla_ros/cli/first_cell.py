@@ -92,7 +92,8 @@ def to_know(found: Found) -> list[str]:
 
 def cell_text(found: Found, out: Path) -> str:
     """The cell file, whose paths are relative to ``out``'s folder."""
-    parts = [_head(found, out), _monitor(found, out), _vla(found), _robot(found, out)]
+    parts = [_head(found, out), _monitor(found, out), _vla(found)]
+    parts += [_arm(found), _camera(), _teleop(found), _robot(found, out)]
     return "\n".join(parts)
 
 
@@ -269,6 +270,62 @@ def _vla(found: Found) -> str:
         "      wrist: {topic: wrist/image_raw, feature: observation.images.wrist}",
     ]
     return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _arm(found: Found) -> str:
+    lines = [
+        "An arm that no controller drives, but LeRobot:",
+        "/**/arm:",
+        "  ros__parameters:",
+        "    type: so101_follower           # LeRobot's word for the robot, or a plug-in's",
+        "    options:                       # the fields of its configuration there",
+        "      port: /dev/ttyACM0           # lerobot-find-port",
+        "      id: my_arm                   # as given to lerobot-calibrate",
+        "    # As LeRobot writes each joint: unit, sign, offset (rad); motor: its name there, if",
+        "    # that is another.",
+        "    joint_map:",
+        *_leading(found),
+        "    rate: 100.0                    # Hz of joint_states",
+        "    timeout: 0.2                   # s without a set-point until the last one is held",
+        "    # rad/s of what is written after a gap: the largest of the limits above, or more",
+        "    # max_velocity: 1.0",
+    ]
+    return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _camera() -> str:
+    lines = [
+        "Cameras that LeRobot reads. One with a ROS driver needs only its topic, in /**/vla.",
+        "/**/camera:",
+        "  ros__parameters:",
+        "    cameras:",
+        "      front:                       # front/image_raw; lerobot-find-cameras lists devices",
+        "        type: opencv",
+        "        options: {index_or_path: /dev/video0, fps: 30, width: 640, height: 480}",
+        "        latency: 0.03              # s from the exposure until the driver has a picture",
+    ]
+    return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _teleop(found: Found) -> str:
+    lines = [
+        "A teleoperator that LeRobot knows; name it in the safety monitor's sources, too.",
+        "/**/teleop:",
+        "  ros__parameters:",
+        "    type: so101_leader",
+        "    options: {port: /dev/ttyACM1, id: my_leader}",
+        "    joint_map:",
+        *_leading(found),
+        "    # Or LeRobot's keyboard: type: keyboard, without port and joint_map, and",
+        "    # keys:",
+        f"    #   a: {{joint: {_quoted(found.robot.names[0])}, speed: 0.3}}",
+    ]
+    return "\n".join(f"# {line}" for line in lines) + "\n"
+
+
+def _leading(found: Found) -> list[str]:
+    units = {j.name: "radians" if j.kind == "prismatic" else "degrees" for j in found.joints}
+    return [f"      {_quoted(name)}: {{unit: {unit}}}" for name, unit in units.items()]
 
 
 def _robot(found: Found, out: Path) -> str:

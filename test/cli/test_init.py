@@ -113,6 +113,23 @@ def test_what_is_commented_out_is_right_once_it_is_not(tmp_path) -> None:
     assert [a.link for a in (g.attachment for g in robot.geometries) if a] == [robot.links[-1]]
 
 
+def test_the_devices_of_lerobot_are_right_once_they_are_filled_in(tmp_path) -> None:
+    out = tmp_path / "c.yaml"
+    init("--urdf", SO101, "--out", out)
+    untouched = load_cell(out)
+    assert (untouched.arm, untouched.camera, untouched.teleop) == (None, None, None)
+    uncomment(out, ".*/arm:", "timeout: 0.2")
+    uncomment(out, ".*/camera:", "latency:")
+    uncomment(out, ".*/teleop:", "gripper: .unit")
+    uncomment(out, "sources:$", "teleop: .topic")
+    cell = load_cell(out)
+    names = set(load_robot(cell.arm.robot, out).names)
+    assert set(cell.arm.joint_map) == set(cell.teleop.joint_map) == names
+    assert cell.arm.type == "so101_follower" and cell.teleop.type == "so101_leader"
+    assert cell.camera.cameras["front"].options["width"] == 640
+    assert cell.safety_monitor.sources["teleop"].priority == 10
+
+
 def test_the_output_s_joints_are_in_place(tmp_path) -> None:
     out = tmp_path / "c.yaml"
     init("--urdf", SO101, "--out", out)
@@ -255,7 +272,8 @@ def workspace(tmp_path):
     """A xacro file in one package, and its parts in another one beside it."""
     pytest.importorskip("xacro")
     src = tmp_path / "ws" / "src"
-    for name, folder in (("mine", "mine"), ("parts", "parts_repository")):
+    # One name begins another's, as with ur and ur_description.
+    for name, folder in (("mine", "mine"), ("par", "short"), ("parts", "parts_repository")):
         (src / folder / "urdf").mkdir(parents=True)
         (src / folder / "package.xml").write_text(f"<package><name>{name}</name></package>")
     write_mesh(src / "mine" / "meshes" / "own.stl", *bent_plate())
