@@ -21,6 +21,8 @@ UNITS = Path("meta/smolvla_ros.json")
 """Beside LeRobot's own files: what they have no place for."""
 
 VERSION = "v3.0"
+_NEEDED = ("fps", "features", "total_episodes", "total_frames")
+_AXES = ("height", "width", "channels")
 _SUFFIX = ".pos"  # LeRobot's names of joint positions
 
 
@@ -61,6 +63,8 @@ def describe(folder: str | Path) -> Description:
         raise ConfigError(
             f"{folder}: is of format {version}, {VERSION} is read; LeRobot converts older ones"
         )
+    if lacking := [k for k in _NEEDED if k not in info]:
+        raise ConfigError(f"{folder}: {INFO} has no {', '.join(lacking)}")
     features = info["features"]
     for name in (STATE, ACTION):
         if name not in features:
@@ -70,7 +74,7 @@ def describe(folder: str | Path) -> Description:
         fps=info["fps"],
         state=_joints(features[STATE]),
         action=_joints(features[ACTION]),
-        cameras={f: _size(v) for f, v in pictures.items()},
+        cameras={f: _size(folder, f, v) for f, v in pictures.items()},
         units=_read(folder, UNITS)["units"] if (folder / UNITS).is_file() else {},
         robot=info.get("robot_type") or "",
         video=any(v["dtype"] == "video" for v in pictures.values()),
@@ -196,9 +200,13 @@ def _joints(feature: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name.removesuffix(_SUFFIX) for name in names)
 
 
-def _size(feature: Mapping[str, Any]) -> tuple[int, int]:
-    shape, names = feature["shape"], feature.get("names") or ("height", "width", "channels")
+def _size(folder: Path, name: str, feature: Mapping[str, Any]) -> tuple[int, int]:
+    shape, names = feature["shape"], feature.get("names") or _AXES
     at = {name: i for i, name in enumerate(names)}
+    if not set(_AXES[:2]) <= set(at) or len(shape) != len(at):
+        raise ConfigError(
+            f"{folder}: {name}: axes {_list(map(str, names))}; LeRobot writes {_list(_AXES)}"
+        )
     return shape[at["height"]], shape[at["width"]]
 
 

@@ -178,14 +178,15 @@ class Episodes:
         if self._split and self._task not in ("", frame.task):
             self.end(f"another instruction: {frame.task}")
             return []
-        if self._writer is None:
-            self._writer = self._make(frame)
         try:
+            if self._writer is None:
+                self._writer = self._make(frame)
             self._writer.add(frame.images, frame.state, frame.action, frame.task)
         except ValueError as error:
             return [str(error)]
         except OSError:
-            self._writer.discard()
+            if self._writer is not None:
+                self._writer.discard()
             self.state = State.IDLE
             raise
         self.state, self._task, self.lacking = State.RECORDING, frame.task, ()

@@ -135,6 +135,7 @@ class MemoryDataset(torch.utils.data.Dataset):
                     dataset.root / self.meta.get_video_file_path(number, key),
                     [begin + t for t in self._columns["timestamp"][where].tolist()],
                     dataset.tolerance_s,
+                    backend,
                     return_uint8=True,
                 ),
             )

@@ -27,6 +27,7 @@ from smolvla_ros.policy.checkpoint import CheckpointError, load_checkpoint
 
 _WEIGHTS = "model.safetensors"
 _SAME = 1e-3  # of a standard deviation
+_STILL = 1e-6  # degrees, percent: a standard deviation below it is that of no motion
 
 
 def is_other(folder: Path, stats: Mapping[str, Mapping[str, np.ndarray]]) -> bool:
@@ -43,7 +44,7 @@ def is_other(folder: Path, stats: Mapping[str, Mapping[str, np.ndarray]]) -> boo
         if not found or key not in stats:
             return False
     changes = [_change(checkpoint.statistics(key), stats[key]) for key in (OBS_STATE, ACTION)]
-    return any(np.abs(a - 1.0).max() > _SAME or np.abs(b).max() > _SAME for a, b in changes)
+    return any(np.abs([a - 1.0, b]).max() > _SAME for a, b in changes)
 
 
 def rebase(folder: Path, stats: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -68,10 +69,19 @@ def rebase(folder: Path, stats: Mapping[str, Mapping[str, np.ndarray]]) -> None:
 
 
 def _change(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]):
-    """``a`` and ``b``, ``[D]``."""
-    std = np.asarray(old["std"], dtype=float)
-    a = np.asarray(new["std"], dtype=float) / std
-    b = (np.asarray(new["mean"], dtype=float) - np.asarray(old["mean"], dtype=float)) / std
+    """``a`` and ``b``, ``[D]``, both finite.
+
+    What did not move in the old data was always 0 to the policy, which learned nothing of its
+    scale; what does not in the new is always 0, whatever ``a``.
+    """
+    (before, mean), (after, shifted) = (
+        (np.asarray(stats["std"], dtype=float), np.asarray(stats["mean"], dtype=float))
+        for stats in (old, new)
+    )
+    moved = before > _STILL
+    std = np.where(moved, before, 1.0)
+    a = np.where(moved & (after > _STILL), after / std, 1.0)
+    b = np.where(moved, (shifted - mean) / std, 0.0)
     return a, b
 
 

@@ -495,7 +495,12 @@ def _complete(out: Path, checkpoint: Path) -> None:
     if not folder.is_dir() or files.missing(folder):
         return  # LeRobot is about to write it
     for name in _brought(folder, out):
-        shutil.copytree(out / name, folder / name, dirs_exist_ok=True)
+        if (folder / name).is_dir():
+            continue
+        part = folder / f"{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(out / name, part)
+        part.rename(folder / name)  # whole, or not there
 
 
 def export(trained: Path, out: Path) -> Checkpoint:

@@ -53,7 +53,8 @@ def expand(path: Path, arguments: Mapping[str, str], package_dirs: Sequence[Path
                     "that holds it"
                 ) from error
             raise RobotError(f"{path}: xacro: {' '.join(str(error).split())}") from error
-    for link, folder in links.items():
+    # The longest first: one package's name may begin another's.
+    for link, folder in sorted(links.items(), key=lambda pair: -len(str(pair[0]))):
         text = text.replace(str(link), str(folder))
     return text
 

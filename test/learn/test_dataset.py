@@ -360,6 +360,15 @@ def test_what_is_no_dataset_is_said_to_be_none(tmp_path, cell, fitting) -> None:
     (fitting / dataset_format.INFO).write_text(json.dumps(info | {"codebase_version": "v2.1"}))
     with pytest.raises(ConfigError, match=r"format v2.1, v3.0 is read"):
         check_dataset(fitting, cell)
+    short = {key: value for key, value in info.items() if key != "fps"}
+    (fitting / dataset_format.INFO).write_text(json.dumps(short))
+    with pytest.raises(ConfigError, match=r"info.json has no fps"):
+        check_dataset(fitting, cell)
+    camera = next(k for k, v in info["features"].items() if v["dtype"] == "image")
+    info["features"][camera]["names"] = ["h", "w", "c"]
+    (fitting / dataset_format.INFO).write_text(json.dumps(info))
+    with pytest.raises(ConfigError, match=rf"{camera}: axes h, w, c; LeRobot writes height"):
+        check_dataset(fitting, cell)
 
 
 # -- crashes --------------------------------------------------------------------------------

@@ -352,3 +352,12 @@ def test_a_full_disk_loses_the_episode_and_the_next_one_can_begin(play, when) ->
     recorder.ticks(3000, 3002)
     assert e.keep() == 2
     assert recorder.kept() == [[0, 1, 2], [3000, 3001]]
+
+
+def test_a_disk_that_is_full_before_the_first_frame_begins_no_episode(play) -> None:
+    recorder = play()
+    e = recorder.episodes
+    e.start()
+    with full_disk(), pytest.raises(OSError):
+        recorder.ticks(0, 1)
+    assert e.state is State.IDLE

@@ -76,3 +76,27 @@ def test_only_other_statistics_are_other(checkpoints):
     assert is_other(old, dict.fromkeys(KEYS, NEW))
     assert not is_other(old, dict.fromkeys(KEYS, OLD))
     assert not is_other(old, {"action": NEW})
+
+
+def test_a_joint_that_never_moved_changes_no_weight_to_nonsense(checkpoints, tmp_path):
+    old, _ = checkpoints
+    still = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    for name, before, after in (
+        ("old", OLD | {"std": OLD["std"] * still}, NEW),
+        ("new", OLD, NEW | {"std": NEW["std"] * still}),
+    ):
+        folder = written(tmp_path / name, old / "vlm", before)
+        assert is_other(folder, dict.fromkeys(KEYS, after))
+        rebase(folder, dict.fromkeys(KEYS, after))
+        for weight in load_checkpoint(folder).policy.state_dict().values():
+            assert torch.isfinite(weight).all()
+
+
+def test_a_still_joint_hides_no_change_of_another(checkpoints, tmp_path):
+    old, _ = checkpoints
+    before, after = ({"mean": OLD["mean"], "std": OLD["std"].copy()} for _ in range(2))
+    before["std"][0] = after["std"][0] = 0.0
+    folder = written(tmp_path / "old", old / "vlm", before)
+    assert not is_other(folder, dict.fromkeys(KEYS, after))
+    after["std"][1] *= 30.0
+    assert is_other(folder, dict.fromkeys(KEYS, after))
