@@ -164,12 +164,14 @@ class Swaying(Watcher):
         def done() -> bool:
             if self.says("safety_monitor").startswith("stopped"):
                 self.trigger("reset")
-            return self.enable()[0]
+            if not self.enable()[0]:
+                return False
+            time.sleep(0.5)  # until its word is here
+            return not self.says("safety_monitor").startswith("stopped")
 
         self.until(lambda: self.recording.measured, "joint states")
         self.until(lambda: self.says("arm").startswith(("holding", "following")), "the arm")
         self.until(done, "the gate to be enabled")
-        self.until(lambda: not self.says("safety_monitor").startswith("stopped"), "its word")
 
 
 @contextmanager
