@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from smolvla_ros.cell import (
+    FOLLOW_JOINT_TRAJECTORY,
     Cell,
     MonitorConfig,
     RobotConfig,
@@ -47,6 +49,7 @@ def examine_arm(cell: Cell) -> tuple[RobotModel | None, list[Finding]]:
         found += _gate(monitor, robot, cell.path)
         found += _zones(monitor)
         found += _topics(monitor)
+        found += _interfaces(monitor)
     return robot, found
 
 
@@ -131,6 +134,22 @@ def _topics(config: MonitorConfig) -> Iterator[Finding]:
         yield Finding("warning", "output", f"{text}: the arm gets nothing", "shadow: false")
     else:
         yield Finding("ok", "output", text)
+
+
+def _interfaces(config: MonitorConfig) -> Iterator[Finding]:
+    """What is off where an interface package is not installed."""
+    wanted = {
+        f"sources.{name}": ("control_msgs", "the action is off")
+        for name, source in config.named_sources().items()
+        if source.type == FOLLOW_JOINT_TRAJECTORY
+    }
+    if config.planning_scene is not None:
+        off = "it is off" + (", and the arm will not move" if config.planning_scene.take else "")
+        wanted["planning_scene"] = ("moveit_msgs", off)
+    for subject, (package, off) in wanted.items():
+        if find_spec(package) is None:
+            fix = f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+            yield Finding("warning", subject, f"{package} is not installed here: {off}", fix)
 
 
 def _error(problem: str, prefix: str) -> Finding:

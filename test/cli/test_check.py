@@ -13,6 +13,7 @@ import yaml
 from cells import ROOT
 from checkpoints import FRONT, WRIST, make
 
+from smolvla_ros.cli import check_arm
 from smolvla_ros.cli.main import main
 from smolvla_ros.cli.processes import CellProcesses, private_domain
 
@@ -130,6 +131,26 @@ def test_a_cell_without_a_policy_is_checked_too(cell, tmp_path, capsys) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     assert main(["check", "--cell", str(path)]) == 2
     assert "there is nothing to check" in capsys.readouterr().err
+
+
+def test_what_is_off_without_an_interface_package_is_said(cell, capsys, monkeypatch) -> None:
+    path = cell()
+    document = yaml.safe_load(path.read_text())
+    section = document["/**/safety_monitor"]["ros__parameters"]
+    section["sources"] = {"moveit": {"topic": "a/b", "type": "FollowJointTrajectory"}}
+    section["planning_scene"] = {"take": True}
+    del document["/**/vla"]
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    for there in (True, False):
+        monkeypatch.setattr(check_arm, "find_spec", lambda _, there=there: there or None)
+        assert main(["check", "--cell", str(path)]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        for words in (
+            "control_msgs is not installed here: the action is off",
+            "moveit_msgs is not installed here: it is off, and the arm will not move",
+            "sudo apt install ros-$ROS_DISTRO-moveit-msgs",
+        ):
+            assert (words in said) is not there
 
 
 def test_an_srdf_that_hides_a_contact_or_lets_nothing_move(cell, capsys) -> None:
