@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import subprocess
 import textwrap
 import time
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import yaml
 from cells import tabletop
+from keyboards import Keyboard, needs_pynput, needs_screen
 from leaders import joint_map, leader_bus
 from rig import changed_cell, wait_until
 from sensor_msgs.msg import JointState
@@ -25,11 +23,6 @@ pytest.importorskip("lerobot", reason="the extra policy is not installed")
 from smolvla_ros.cli.processes import CellProcesses
 from smolvla_ros.cli.watch import Watcher
 from smolvla_ros.ros import messages, qos
-
-if find_spec("pynput") is not None:  # whose library it is
-    import Xlib.display
-    import Xlib.ext.xtest
-    import Xlib.XK
 
 PATIENCE = 240  # s for a process that imports LeRobot on a machine that does other things too
 TOPIC = "teleop/joint_states"
@@ -264,50 +257,14 @@ KEYBOARD = {
 }
 
 
-class Keyboard:
-    """A screen in memory, and somebody at its keys; a context manager."""
-
-    def __enter__(self):
-        self._server = subprocess.Popen(
-            ["Xvfb", "-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "64x64x8"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.name = f":{self._server.stdout.readline().strip()}"
-        self._display = Xlib.display.Display(self.name)
-        return self
-
-    def __exit__(self, *_):
-        self._display.close()
-        self._server.terminate()
-        self._server.wait(timeout=10)
-        self._server.stdout.close()
-
-    def press(self, *names, down=True):
-        for name in names:
-            code = self._display.keysym_to_keycode(Xlib.XK.string_to_keysym(name))
-            kind = Xlib.X.KeyPress if down else Xlib.X.KeyRelease
-            Xlib.ext.xtest.fake_input(self._display, kind, code)
-        self._display.sync()
-
-    def let_go(self, *names):
-        self.press(*names, down=False)
-
-
-needs_pynput = pytest.mark.skipif(
-    find_spec("pynput") is None, reason="needs pynput: pip install 'lerobot[pynput-dep]'"
-)
-
-
 @needs_pynput
-@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb: apt install xvfb")
+@needs_screen
 @pytest.mark.timeout(600)
 def test_lerobots_own_keyboard_jogs_the_arm(domain, tmp_path):
     cell = write_cell(tmp_path, **KEYBOARD)
     with (
         Keyboard() as keyboard,
-        teleop(domain, tmp_path, cell, DISPLAY=keyboard.name, XDG_SESSION_TYPE="x11") as arm,
+        teleop(domain, tmp_path, cell, **keyboard.variables) as arm,
     ):
         assert call(arm, "start")[0]
         wait_until(lambda: arm.rows, 20, "it has the arm, and holds it")

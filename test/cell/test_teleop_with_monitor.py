@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from cells import TABLETOP, tabletop
+from keyboards import Keyboard, needs_pynput, needs_screen
 from leaders import joint_map, leader_bus
 from oracle import Oracle
 from rig import PAN, changed_cell, rig, wait_until
@@ -25,15 +26,18 @@ PATIENCE = 240  # s for a process that imports LeRobot on a machine that does ot
 SOURCES = {
     "policy": {"topic": "policy/joint_trajectory"},
     "teleop": {"topic": "teleop/joint_states", "type": "JointState", "priority": 10,
-               "timeout": 0.3},
+               "timeout": 0.3, "missing_joints": "hold"},
 }  # fmt: skip
 
 
-def write_cell(folder, robot, options, **keys):
+def leader(robot, options):
+    return {"type": "so101_leader", "options": options, "joint_map": joint_map(robot)}
+
+
+def write_cell(folder, **teleop):
     path = changed_cell(folder, sources=SOURCES)
     document = yaml.safe_load(path.read_text())
     everyone = document.pop("/**")
-    teleop = {"type": "so101_leader", "options": options, "joint_map": joint_map(robot), **keys}
     document["/**/teleop"] = {"ros__parameters": teleop}
     path.write_text(yaml.safe_dump(document | {"/**": everyone}, sort_keys=False))
     return path
@@ -84,7 +88,7 @@ def test_the_leader_takes_the_arm_from_the_policy_and_gives_it_back_without_a_ju
 ):
     robot = tabletop()[1]
     with leader_bus(tmp_path, robot) as (bus, plant, options):
-        cell = write_cell(tmp_path, robot, options, blend=0.5, joint_states_max_age=1.0)
+        cell = write_cell(tmp_path, blend=0.5, joint_states_max_age=1.0, **leader(robot, options))
         with rig(domain, tmp_path, cell) as (nodes, arm):
             nodes.start("teleop")  # after the monitor, whose start it would hold up
             wait_until(lambda: arm.says("teleop") == "paused" or nodes.check(), PATIENCE, "is up")
@@ -139,10 +143,50 @@ def test_a_leader_of_another_calibration_ends_the_node_with_one_line(domain, tmp
         file.write_text(json.dumps(other))
         done = subprocess.run(
             [sys.executable, "-m", NODES["teleop"], "--ros-args",
-             "--params-file", str(write_cell(tmp_path, robot, options))],
+             "--params-file", str(write_cell(tmp_path, **leader(robot, options)))],
             env=environment(domain), capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     assert done.returncode == 2
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
     assert "teleop: so101_leader mine: its motors hold another calibration than " in line
     assert "lerobot-calibrate --teleop.type=so101_leader" in line
+
+
+@needs_pynput
+@needs_screen
+@pytest.mark.timeout(600)
+def test_keys_move_the_arm_through_the_monitor_and_hold_it_where_none_is_held(
+    domain, tmp_path, monkeypatch
+):
+    keys = {
+        "a": {"joint": "shoulder_pan", "speed": 0.3},
+        "d": {"joint": "shoulder_pan", "speed": -0.3},
+        "up": {"joint": "wrist_flex", "speed": 0.2},
+    }
+    cell = write_cell(
+        tmp_path, type="keyboard", options={"id": "k"}, keys=keys, joint_states_max_age=1.0
+    )
+    with Keyboard() as keyboard, rig(domain, tmp_path, cell) as (nodes, arm):
+        for name, value in keyboard.variables.items():
+            monkeypatch.setenv(name, value)
+        nodes.start("teleop")
+        wait_until(lambda: arm.says("teleop") == "paused" or nodes.check(), PATIENCE, "is up")
+        arm.enabled()
+        start = arm.rows[-1]
+        assert call(arm, "start")[0]
+        has_the_arm(arm, "teleop")
+        np.testing.assert_allclose(arm.rows[-1], start, atol=1e-3)
+        keyboard.press("a", "Up")
+        wait_until(lambda: arm.rows[-1][0] > start[0] + 0.2, 20, "while they are held")
+        keyboard.let_go("a", "Up")
+        wait_until(arm.at_rest, 10, "it stays when they are let go")
+        moved = arm.rows[-1] - start
+        assert moved[3] > 0.08 and np.abs(moved[[1, 2, 4, 5]]).max() < 1e-3
+        keyboard.press("d")
+        wait_until(lambda: arm.rows[-1][0] < start[0] + 0.15, 20, "back")
+        keyboard.press("Escape")
+        wait_until(lambda: arm.text("source") != "teleop", 20, "Esc lets the arm go, mid-motion")
+        keyboard.let_go("d", "Escape")
+        wait_until(arm.at_rest, 10, "and it comes to rest")
+        rows = arm.rows
+    assert not Oracle(TABLETOP).findings(rows, stops_every=25)
