@@ -162,9 +162,12 @@ class Swaying(Watcher):
         """Reset, where the gate has stopped, and enable."""
 
         def done() -> bool:
-            if self.says("safety_monitor").startswith("stopped"):
-                self.trigger("reset")
-            if not self.enable()[0]:
+            try:
+                if self.says("safety_monitor").startswith("stopped"):
+                    self.trigger("reset")
+                if not self.enable()[0]:
+                    return False
+            except TimeoutError:  # on a busy machine: ask again
                 return False
             time.sleep(0.5)  # until its word is here
             return not self.says("safety_monitor").startswith("stopped")
