@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if robot is not None:
         with contextlib.redirect_stdout(sys.stderr):
             found += examine_driver(cell, robot)
-    about = None
+    about, sizes = None, {}
     if cell.vla is None:
         found.append(Finding("warning", "vla", "no section: no policy runs in this cell"))
     elif robot is not None:
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             judged, about, sizes = _checkpoint(cell, robot)
         found += judged
-        if arguments.live:
-            found += _live(cell, robot, sizes, arguments)
+    if arguments.live and robot is not None:
+        found += _live(cell, robot, sizes, arguments)
     bad, doubtful = len(errors(found)), sum(f.level == "warning" for f in found)
     if arguments.json is not None:
         document = {
@@ -91,17 +91,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _needs(cell: Cell, live: bool) -> None:
     """Raises ConfigError where what is asked for needs something that is not there."""
-    if cell.vla is None:
-        if live:
-            raise ConfigError(f"--live: {cell.path} has no section /**/vla, whose topics it is for")
-        return
+    if live and cell.vla is None and cell.safety_monitor is None:
+        raise ConfigError(f"--live: {cell.path} has neither a policy nor a safety monitor")
+    if live and importlib.util.find_spec("rclpy") is None:
+        raise ConfigError("--live: needs rclpy, of a ROS install or pip install 'smolvla_ros[ros]'")
     missing = [m for m in ("torch", "lerobot") if importlib.util.find_spec(m) is None]
-    if missing:
+    if missing and cell.vla is not None:
         raise ConfigError(
             f"the policy needs {' and '.join(missing)}; pip install 'smolvla_ros[policy]'"
         )
-    if live and importlib.util.find_spec("rclpy") is None:
-        raise ConfigError("--live: needs rclpy, of a ROS install or pip install 'smolvla_ros[ros]'")
 
 
 def table(findings: list[Finding]) -> str:

@@ -117,8 +117,6 @@ def test_a_cell_without_a_policy_is_checked_too(cell, tmp_path, capsys) -> None:
     assert "1.5 rad/s (limits.every_joint), 15 rad/s²" in " ".join(said.split())
     found = json.loads(out.read_text())
     assert found["checkpoint"] is None and len(found["fingerprint"]) == 64
-    assert main(["check", "--cell", str(path), "--live"]) == 2
-    assert "--live: " in capsys.readouterr().err
 
     # The fingerprint that it says is the one that the cell takes, and another one is not.
     robot = document["/**"]["ros__parameters"]["robot"]
@@ -207,10 +205,24 @@ def test_a_running_cell_is_looked_at(cell, tmp_path, capsys, monkeypatch) -> Non
             if code == 0:
                 break
         assert code == 0, said
+        # A cell without a policy has an arm and a monitor to be looked at.
+        document = yaml.safe_load(path.read_text())
+        del document["/**/vla"]
+        other = path.with_name("no_policy.yaml")
+        other.write_text(yaml.safe_dump(document, sort_keys=False))
+        code = main(["check", "--cell", str(other), "--live", "--seconds", "2"])
+        without = capsys.readouterr().out
+        assert code == 0, without
+        assert re.search("ok +joint_states +6 joints", without) and "cameras" not in without
+        assert "/arm/joint_trajectory: /safety_monitor" in without
     for line in ("cameras.front            rgb8 128x128", "joint_states             6 joints"):
         assert f"ok     {line}" in said
     assert "/arm/joint_trajectory: /safety_monitor" in said
-    # And without it:
+    # And without any of them:
     assert main(["check", "--cell", str(path), "--live", "--seconds", "0.5"]) == 1
     said = capsys.readouterr().out
     assert "ERROR  cameras.front            nobody publishes on /front/image_raw" in said
+    del document["/**/safety_monitor"]
+    other.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert main(["check", "--cell", str(other), "--live"]) == 2
+    assert "--live: " in capsys.readouterr().err
