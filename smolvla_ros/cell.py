@@ -186,7 +186,7 @@ class PlanningSceneConfig:
 class RecordingConfig:
     """The last inputs and outputs, written to a file on every stop."""
 
-    directory: str = key(doc="folder, relative to the working directory")
+    directory: str = key(doc="folder, relative to the working directory; a namespace is one in it")
     seconds: float = key(30.0, doc="s that are kept", above=0.0, at_most=600.0)
 
 

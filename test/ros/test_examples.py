@@ -1,4 +1,4 @@
-"""The files for ros2_control and RViz name what there is, and what keeps an arm behind them safe."""
+"""The files for ros2_control and RViz name what there is, and keep an arm behind them safe."""
 
 from __future__ import annotations
 
