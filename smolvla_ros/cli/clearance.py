@@ -204,7 +204,8 @@ def tables(found: dict[str, Any]) -> str:
     by_clearance = sorted(
         found["links"].items(), key=lambda item: min(item[1][k]["clearance_m"] for k in kinds)
     )
-    rows = [["", "", "margin", *(f"{kind}: nearest, of, at, under the margin" for kind in kinds)]]
+    heading = "nearest, link, when, under the margin for"
+    rows = [["", "", "margin", *(f"{kind}: {heading}" for kind in kinds)]]
     for name, about in [*found["zones"].items(), *by_clearance[:_NEAREST]]:
         row = [name, about.get("kind", "self_collision"), f"{about['margin_m'] * 1e3:.0f} mm"]
         for kind in kinds:
