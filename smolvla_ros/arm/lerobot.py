@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _NOT_YOURS = {
     "cameras": "cameras have a node of their own",
     "max_relative_target": "the safety monitor limits steps, and this reads the bus once more",
 }
+# Tries are made, and counted, here; torque goes off only where somebody asks for it.
+_OURS = {"disable_torque_on_disconnect": False, "num_read_retries": 0}
 
 
 def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
@@ -44,11 +47,7 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
         ConfigError: an unknown robot or field, a field that is missing or of the wrong type, or
             one that is the node's.
     """
-    problems = [
-        f"{where}.options.{name}: leave it out: {why}"
-        for name, why in _NOT_YOURS.items()
-        if name in options
-    ]
+    problems = _not_yours(options, f"{where}.options")
     if not options.get("id"):
         problems.append(
             f"{where}.options.id: missing; LeRobot keeps an arm's calibration under its id"
@@ -56,15 +55,32 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
     config = decode("lerobot.robots.RobotConfig", kind, options, where)
     if problems:
         raise ConfigError(problems)
-    # Tries are made, and counted, here; torque goes off only where somebody asks for it.
-    ours = {"disable_torque_on_disconnect": False, "num_read_retries": 0}
-    for name, value in ours.items():
-        if hasattr(config, name) and name not in options:
-            setattr(config, name, value)
+    _make_ours(config, options)
     try:
         return make_robot_from_config(config)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{where}.options: {' '.join(str(error).split())}") from error
+
+
+def _not_yours(options: Mapping[str, Any], where: str) -> list[str]:
+    lines = [
+        f"{where}.{name}: leave it out: {why}"
+        for name, why in _NOT_YOURS.items()
+        if name in options
+    ]
+    for name, value in options.items():  # of a robot with two arms, each has its own
+        if isinstance(value, Mapping) and name not in _NOT_YOURS:
+            lines += _not_yours(value, f"{where}.{name}")
+    return lines
+
+
+def _make_ours(config: Any, options: Mapping[str, Any]) -> None:
+    for name, value in _OURS.items():
+        if hasattr(config, name) and name not in options:
+            setattr(config, name, value)
+    for field in fields(config):
+        if is_dataclass(inner := getattr(config, field.name)):
+            _make_ours(inner, options.get(field.name, {}))
 
 
 def make_arm(config: ArmConfig, model: RobotModel, where: str) -> LeRobotArm:
