@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rclpy
-from cells import tabletop
+from cells import Run, tabletop
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.serialization import serialize_message
+from visualization_msgs.msg import Marker, MarkerArray
 
-from smolvla_ros.cell import PlanningSceneConfig
+from smolvla_ros.cell import ObstaclesConfig, PlanningSceneConfig
 from smolvla_ros.cli.processes import private_domain
+from smolvla_ros.ros.inputs import Inputs
 from smolvla_ros.ros.planning_scene import OFF, PlanningScene
+from smolvla_ros.safety import Refused
+from smolvla_ros.safety.obstacles import read_obstacle
+from smolvla_ros.safety.recording import Ring
 from smolvla_ros.safety.zones import Zone, check_zones
+from smolvla_ros.schema import ConfigError
 
 BOX = (0.1, 0.2, 0.3)
 
@@ -95,6 +104,51 @@ def test_without_moveit_msgs_it_is_off_and_what_counts_on_it_does_not_move(make,
     assert given.scene.status == OFF and given.hindrance == ""
     taken = make(take=True)
     assert taken.scene.status == OFF == taken.hindrance
+
+
+def test_a_cell_that_neither_takes_nor_gives_is_an_error():
+    with pytest.raises(ConfigError, match="take: is false and so is give"):
+        PlanningSceneConfig()
+    names = [
+        PlanningSceneConfig(take=True, namespace=n).name("t") for n in ("", "/", "left", "/r/")
+    ]
+    assert names == ["t", "/t", "left/t", "/r/t"]
+
+
+def test_the_scene_s_objects_and_the_markers_are_one_set_with_one_age(make):
+    node, run, ring = make(give=True).node, Run(), Ring(60.0)
+    config = replace(
+        tabletop()[0].safety_monitor, obstacles=ObstaclesConfig(topic="obstacles", timeout=0.5)
+    )
+    run.gate.settings = replace(run.gate.settings, obstacle_timeout=0.5)
+    inputs = Inputs(node, run.gate, threading.Lock(), config, run.robot, ring)
+    run.gate.measure(time.monotonic(), run.q)
+
+    def refused():
+        try:
+            run.gate.enable(time.monotonic())
+        except Refused as refusal:
+            return str(refusal)
+        run.gate.disable()
+        run.gate.tick(time.monotonic())
+        return ""
+
+    here = [read_obstacle(f"scene/{k}", "sphere", (0.1,), (2.0, k, 0.0)) for k in range(60)]
+    inputs.hear_scene(here)
+    assert "obstacles are never heard" in refused(), "word of the scene is none of the markers"
+    balls = [Marker(ns="ball", id=k, type=Marker.SPHERE) for k in range(5)]
+    for ball in balls:
+        ball.header.frame_id = "base_link"
+        ball.scale.x = ball.scale.y = ball.scale.z = 0.1
+        ball.pose.position.z = 3.0
+    inputs._on_obstacles(serialize_message(MarkerArray(markers=balls[:4])))
+    assert refused() == "" and len(inputs.obstacles) == 64
+    inputs._on_obstacles(serialize_message(MarkerArray(markers=balls)))
+    assert refused() == "obstacle: 65 obstacles; at most 64" and len(inputs.obstacles) == 64
+    inputs.hear_scene(here[:50])
+    assert refused() == "" and len(inputs.obstacles) == 55
+    kinds = [next(k for k in line if k != "t") for line in ring.lines()]
+    assert kinds == ["obstacles", "obstacles", "hinder", "obstacles", "hinder"]
 
 
 def test_objects_come_move_and_go_and_the_arm_waits_for_the_first_scene(make, move_group):
