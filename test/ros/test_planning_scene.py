@@ -120,11 +120,11 @@ def test_the_scene_s_objects_and_the_markers_are_one_set_with_one_age(make):
     config = replace(
         tabletop()[0].safety_monitor, obstacles=ObstaclesConfig(topic="obstacles", timeout=0.5)
     )
-    run.gate.settings = replace(run.gate.settings, obstacle_timeout=0.5)
+    run.gate.settings = replace(run.gate.settings, obstacle_timeout=60.0, joint_state_timeout=60.0)
     inputs = Inputs(node, run.gate, threading.Lock(), config, run.robot, ring)
-    run.gate.measure(time.monotonic(), run.q)
 
     def refused():
+        run.gate.measure(time.monotonic(), run.q)
         try:
             run.gate.enable(time.monotonic())
         except Refused as refusal:
