@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +17,6 @@ launch_pytest = pytest.importorskip(
     "launch_pytest", reason="needs a ROS 2 install with launch_pytest (rosdep install)"
 )
 
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from cells import TABLETOP, tabletop
 from launch import LaunchDescription
 from launch.actions import IncludeLaunchDescription, RegisterEventHandler
@@ -27,36 +24,20 @@ from launch.event_handlers import OnProcessExit, OnProcessStart
 from launch.substitutions import PathJoinSubstitution
 from launch_pytest.actions import ReadyToTest
 from launch_ros.substitutions import FindPackageShare
+from launched import launch, needs_workspace, nodes, wait_until
 from lifecycle_msgs.srv import GetState
 from oracle import Oracle
 from trajectory_msgs.msg import JointTrajectory
 
 from smolvla_ros.chunk import ActionChunk
-from smolvla_ros.cli.processes import environment, private_domain
 from smolvla_ros.cli.watch import Watcher
 from smolvla_ros.ros import messages, qos
 
-try:
-    get_package_prefix("smolvla_ros")
-except PackageNotFoundError:
-    pytest.skip(
-        "needs smolvla_ros built and sourced: colcon build, then source install/setup.bash",
-        allow_module_level=True,
-    )
+needs_workspace()
 
 MONITOR = "safety_monitor"
 ROBOT = tabletop()[1]
 CHUNK_DT = 1.0 / 30.0
-
-
-@pytest.fixture
-def domain(monkeypatch):
-    """A ROS domain of the test's own, on this machine only."""
-    number, lock = private_domain()
-    for name, value in environment(number).items():
-        monkeypatch.setenv(name, value)
-    yield number
-    lock.close()
 
 
 @pytest.fixture
@@ -113,19 +94,13 @@ def gated_arm(domain):
 
 
 @launch_pytest.fixture
+def gated_arm_in_a_namespace(domain):
+    return launched(["safety_monitor", "sim"], cell=str(TABLETOP), namespace="left")
+
+
+@launch_pytest.fixture
 def gated_policy(domain):
     return launched(["safety_monitor", "vla"], cell=str(TABLETOP))
-
-
-def wait_until(condition, what: str, seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
-        time.sleep(0.01)
-
-
-def nodes(watcher) -> set[tuple[str, str]]:
-    return set(watcher.node.get_node_names_and_namespaces())
 
 
 def state_of_policy(watcher, namespace: str) -> str:
@@ -240,6 +215,15 @@ def test_nothing_runs_on_without_its_monitor(gated_arm, watcher):
     wait_until(lambda: processes.codes.get("sim_node") == 0, "launch ends the simulator")
 
 
+@pytest.mark.launch(fixture=gated_arm_in_a_namespace)
+def test_nor_does_a_namespace_without_its_monitor(gated_arm_in_a_namespace, domain):
+    processes = gated_arm_in_a_namespace[1]
+    with Watcher(ROBOT.names, domain, namespace="left") as watcher:
+        wait_until(lambda: watcher.says(MONITOR).startswith("disabled"), "the gate hears the arm")
+    os.kill(processes.pids["safety_monitor"], signal.SIGKILL)
+    wait_until(lambda: processes.codes.get("sim_node") == 0, "launch ends the simulator")
+
+
 @pytest.mark.launch(fixture=gated_policy)
 def test_a_monitor_outlives_its_policy(gated_policy, watcher):
     processes = gated_policy[1]
@@ -251,37 +235,21 @@ def test_a_monitor_outlives_its_policy(gated_policy, watcher):
     assert "safety_monitor" not in processes.codes
 
 
-def ros2_launch(*words) -> subprocess.Popen[str]:
-    """``ros2 launch smolvla_ros`` in a process group of its own, like a terminal's."""
-    return subprocess.Popen(
-        ["ros2", "launch", "smolvla_ros", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def test_ctrl_c_ends_a_cell_with_nothing_left(domain, watcher):
-    cell = ros2_launch("cell.launch.py")
-    try:
+def test_ctrl_c_ends_a_cell_with_nothing_left(domain, watcher, tmp_path):
+    with launch(tmp_path / "log", "cell.launch.py") as cell:
         wait_until(lambda: ("vla", "/") in nodes(watcher), "the policy node is up")
         assert state_of_policy(watcher, "/") == "active"
-        # As a terminal does it: launch and every node hear it, and launch tells them again.
-        os.killpg(cell.pid, signal.SIGINT)
-        said, _ = cell.communicate(timeout=20.0)
-    finally:
-        _kill_group(cell)
-    assert cell.returncode == 0
-    assert "process has died" not in said, said
-    assert said.count("process has finished cleanly") == 3, said
+        started = len(cell.pids())
+        assert cell.interrupt() == 0
+    assert "process has died" not in cell.said, cell.said
+    assert cell.said.count("process has finished cleanly") == started, cell.said
 
 
 def test_a_cell_file_that_is_not_there_starts_nothing(domain, tmp_path):
-    code, said = _to_its_end(ros2_launch("cell.launch.py", f"cell:={tmp_path / 'my.yaml'}"))
-    assert code == 1
-    assert f"{tmp_path / 'my.yaml'}: no such file" in said
-    assert "process started" not in said
+    with launch(tmp_path / "log", "cell.launch.py", f"cell:={tmp_path / 'my.yaml'}") as cell:
+        assert cell.wait() == 1
+    assert f"{tmp_path / 'my.yaml'}: no such file" in cell.said
+    assert not cell.pids()
 
 
 @pytest.mark.parametrize(
@@ -299,24 +267,7 @@ def test_a_wrong_key_ends_the_cell_and_names_itself(domain, tmp_path, right, wro
     shutil.copytree(TABLETOP.parents[1] / "urdf", tmp_path / "urdf")
     file = tmp_path / "config" / TABLETOP.name
     file.write_text(file.read_text().replace(f" {right}", f" {wrong}", 1))
-    _, said = _to_its_end(ros2_launch("cell.launch.py", f"cell:={file}"))
-    assert f"error: {file}: {line}" in said
-    assert "Traceback" not in said
-
-
-def _to_its_end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        said, _ = process.communicate(timeout=40.0)
-    finally:
-        _kill_group(process)
-    return process.returncode, said
-
-
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Whatever a failed test left behind."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
-    pytest.fail("processes were left behind")
+    with launch(tmp_path / "log", "cell.launch.py", f"cell:={file}") as cell:
+        cell.wait()
+    assert f"error: {file}: {line}" in cell.said
+    assert "Traceback" not in cell.said
