@@ -385,9 +385,10 @@ def _bus_sentences(figures: Figures) -> list[str]:
             )
         line = found["bus_ms"]
         lines.append(
-            f"a tick of the gate {found['tick_ms']:g}, a read {line['read_p50']:.2f} and a write "
-            f"{line['write_p50']:.2f} make {found['budget_ms']:.2f} ms; a command's p99 is "
-            f"{found['p99_of_budget']:.2f} of that"
+            f"p99 of a tick ({found['tick_ms']:g} ms), a read ({line['read_p99']:.2f}), a write "
+            f"({line['write_p99']:.2f}) and its packet ({line['wire']:.2f}): "
+            f"{found['budget_ms']['p99']:.2f} ms; a command's is {found['of_budget']['p99']:.2f} "
+            "of that"
         )
     if "soak" in figures:
         found = figures["soak"]

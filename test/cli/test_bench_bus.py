@@ -49,22 +49,20 @@ def test_its_figures_are_of_a_cell_that_moved(tmp_path, capsys) -> None:
     assert json.loads(out.read_text()) == found
     latency = found["latency"]
     line = latency["bus_ms"]
-    assert latency["budget_ms"] == pytest.approx(
-        latency["tick_ms"] + line["read_p50"] + line["write_p50"], abs=0.01
-    )
     command = latency["command_to_servo_ms"]
-    assert latency["p99_of_budget"] == pytest.approx(
-        command["p99"] / latency["budget_ms"], abs=0.01
-    )
+    for p, budget in latency["budget_ms"].items():
+        assert budget == pytest.approx(10.0 + line[f"read_{p}"] + line[f"write_{p}"] + 0.26)
+        assert latency["of_budget"][p] == pytest.approx(command[p] / budget, abs=0.01)
     # A wire of 1 Mbit/s is no faster; what is slower is a busy machine's.
     assert line["read_p50"] > 0.5
     assert 0.3 < latency["setpoint_to_servo_ms"]["p50"] < command["p50"] < command["p99"]
 
 
 @pytest.mark.timeout(300)
-def test_a_soak_loses_the_bus_and_goes_on_without_a_jump(capsys) -> None:
-    assert main(["bench", "bus", "--minutes", "0.1", "--only", "soak", "--json"]) == 0
-    soak = json.loads(capsys.readouterr().out)["soak"]
+def test_a_soak_loses_the_bus_and_goes_on_without_a_jump() -> None:
+    # A busy machine keeps the emulator, and everybody else, waiting.
+    patient = {"joint_state_timeout": 1.0, "tracking_time": 2.0, "tracking_error_hard": 1.0}
+    soak = bus.soak(0.1, monitor=patient, reply_timeout=0.1, lost_after=1.0)
     assert soak["losses"] >= 1 and soak["stops"], "the bus was lost, and the gate stopped"
     assert soak["driver"]["losses"] >= 1 and soak["bus"]["corrupted"] > 0
     assert soak["goals"] > 200 and soak["largest_step_rad"] > 0.001, "it moved"
