@@ -23,6 +23,7 @@ from smolvla_ros.schema import ConfigError, load
 
 PARTS = ("decision", "tick", "legal", "latency", "load", "faults")
 BUS_PARTS = ("latency", "soak")
+CELLS_PARTS = ("one", "two")
 POLICY_PARTS = ("shipped", "full", "image", "first_setpoint", "delays", "idle")
 
 Figures = dict[str, Any]
@@ -35,6 +36,7 @@ def add(subparsers: Any) -> None:
     _add_gate(what)
     _add_policy(what)
     _add_bus(what)
+    _add_cells(what)
 
 
 def _add_gate(what: Any) -> None:
@@ -89,6 +91,21 @@ def _add_bus(what: Any) -> None:
     parser.set_defaults(run=run_bus)
 
 
+def _add_cells(what: Any) -> None:
+    parser = what.add_parser(
+        "cells",
+        help="one arm and two arms at once, each with its policy",
+        description="Runs the shipped cell, simulated arm and cameras, policy and safety monitor, "
+        "once and then twice at the same time, in namespaces: lateness of set-points, chunks, and "
+        "what each process uses of a core.",
+    )
+    _add_common(parser, CELLS_PARTS)
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, metavar="S", help="of motion, of each (default 60)"
+    )
+    parser.set_defaults(run=run_cells)
+
+
 def _add_common(parser: argparse.ArgumentParser, parts: tuple[str, ...]) -> None:
     parser.add_argument("--json", action="store_true", help="only the figures, on standard output")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too")
@@ -140,6 +157,19 @@ def run_bus(arguments: argparse.Namespace) -> int:
     }
     parts = {name: measure for name, measure in every.items() if name in wanted}
     return _measure(arguments, {}, parts, _bus_sentences)
+
+
+def run_cells(arguments: argparse.Namespace) -> int:
+    """Measure whole cells. Returns 0, or 1 if a part of it failed."""
+    if not 5 <= arguments.seconds <= 3600:
+        raise ConfigError("--seconds: write a number from 5 to 3600")
+    every = {
+        "one": lambda: _cells("one", 1, arguments.seconds),
+        "two": lambda: _cells("two", 2, arguments.seconds),
+    }
+    wanted = arguments.only or CELLS_PARTS
+    parts = {name: measure for name, measure in every.items() if name in wanted}
+    return _measure(arguments, {}, parts, _cells_sentences)
 
 
 def _measure(
@@ -314,6 +344,14 @@ def _bus(part: str, length: float) -> Figures:
     return {part: getattr(bus, part)(length)}
 
 
+def _cells(part: str, count: int, seconds: float) -> Figures:
+    if skipped := _without(part, "rclpy", "lerobot", "mujoco"):
+        return skipped
+    from smolvla_ros.cli.benchmark.cells import cells
+
+    return {part: cells(count, seconds)}
+
+
 def _gate_sentences(figures: Figures) -> list[str]:
     def times(name: str) -> str:
         found = figures[name]
@@ -402,4 +440,18 @@ def _bus_sentences(figures: Figures) -> list[str]:
             f"{took['growth']:+.1f} MB"
             for name, took in found["memory_mb"].items()
         ]
+    return lines
+
+
+def _cells_sentences(figures: Figures) -> list[str]:
+    lines = []
+    for part in CELLS_PARTS:
+        for name, found in figures.get(part, {}).get("arms", {}).items():
+            late = found["late_ms"]
+            lines.append(
+                f"{part}, {name}: {found['rate_hz']:.1f} set-points a second, {late['p99']:.2f} ms "
+                f"late (p99), {late['max']:.1f} ms at most, {found['missed_ticks']} of "
+                f"{found['setpoints']} missed; {found['chunks_hz']:.2f} chunks a second, "
+                f"pace {found['pace']:g}; {sum(found['cores'].values()):.2f} cores"
+            )
     return lines

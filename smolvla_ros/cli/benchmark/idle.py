@@ -67,14 +67,14 @@ def idle(seconds: float = 10.0) -> dict[str, Any]:
 def _cpu(nodes: CellProcesses, seconds: float) -> float:
     """Share of a core that the vla process uses."""
     time.sleep(_SETTLE)
-    before, began = _cpu_seconds(nodes.processes["vla"].pid), time.monotonic()
+    before, began = cpu_seconds(nodes.processes["vla"].pid), time.monotonic()
     time.sleep(seconds)
-    after, ended = _cpu_seconds(nodes.processes["vla"].pid), time.monotonic()
+    after, ended = cpu_seconds(nodes.processes["vla"].pid), time.monotonic()
     nodes.check()
     return round((after - before) / (ended - began), 4)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of all threads of a process."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
