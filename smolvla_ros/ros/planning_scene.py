@@ -40,8 +40,9 @@ _RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 class PlanningScene:
     """What one monitor takes from a planning scene and gives to it.
 
-    What move_group publishes is heard at once; its service is asked for the whole scene every
-    second, which finds what was lost or was there before, and says that move_group lives.
+    What is published of changes is heard at once; move_group's service is asked for the whole
+    scene every second, which finds what was lost, was there before or is another's, and says
+    that move_group lives.
     Callbacks run on the executor's thread; nothing that comes in raises.
 
     Args:
@@ -138,7 +139,12 @@ class PlanningScene:
             self._book.whole = False
             self._not_taken(refusal)
         else:
-            self._hear(scene, time.monotonic())
+            # Other nodes of MoveIt keep scenes of their own and publish them there when they
+            # start, empty ones mostly: the whole scene is move_group's, where it can be asked.
+            if scene.is_diff or not self._client.service_is_ready():
+                self._hear(scene, time.monotonic())
+            else:
+                self._ask_at = 0.0
         if not self._book.whole:
             self._ask_at = 0.0
 

@@ -31,6 +31,7 @@ def test_f61_the_scene_s_objects_bar_the_way_and_its_end_brakes(domain, tmp_path
         moveit.leave(arm.node)
 
         moveit = MoveGroup(arm.node, LINKS)
+        wait_until(lambda: arm.enable()[0], 15, "the scene is known")
         arm.enabled()
         own = {f"safety_monitor/{name}" for name in ("table", "bin", "workspace")}
         wait_until(lambda: set(moveit.objects) == own, 10, "the zones are in the scene")

@@ -180,6 +180,17 @@ def test_objects_come_move_and_go_and_the_arm_waits_for_the_first_scene(make, mo
     assert len(bench.objects) == told
 
 
+def test_another_s_whole_scene_does_not_take_the_objects_away(make, move_group):
+    bench = make(take=True)
+    moveit = move_group.MoveGroup(bench.other)
+    moveit.add(move_group.thing("cup", box=BOX))
+    bench.until(lambda: bench.places)
+    told, answers = len(bench.objects), moveit.answers
+    moveit.publish(move_group.scene(diff=False))  # MoveIt Servo starts, with a scene of its own
+    bench.until(lambda: moveit.answers > answers + 1)
+    assert len(bench.objects) == told, "not for a moment"
+
+
 def test_a_scene_that_falls_silent_hinders_and_its_objects_stay(make, move_group):
     bench = make(take=True, timeout=1.5)
     moveit = move_group.MoveGroup(bench.other)
