@@ -160,7 +160,8 @@ def _wait(
     for name, arm in arms.items():
         while not reached(arm):
             if time.monotonic() > until:
-                raise TimeoutError(f"{name}: waited {patience:.0f} s in vain for {what}")
+                said = {node: arm.watcher.says(node) for node in _NODES}
+                raise TimeoutError(f"{name}: waited {patience:.0f} s in vain for {what}: {said}")
             time.sleep(0.1)
 
 
