@@ -200,8 +200,9 @@ class Inputs:
         # Word of others, or none, makes the markers' no younger.
         heard_at = -math.inf if self._obstacles_at is None else self._obstacles_at
         try:
+            made = self._gate.make_obstacles(present)  # no tick waits for it
             with self._lock:
-                self._gate.set_obstacles(heard_at, present)
+                self._gate.set_obstacles(heard_at, present, made)
         except ValueError as error:  # too many of both together; those before stay
             self.hinder("obstacle", str(error))
             return

@@ -59,6 +59,10 @@ class Row(NamedTuple):
     walled: bool = False
 
 
+ObstacleRows = tuple[Scene, list[int], list[Row]]
+"""A scene of obstacles, the index of each there, and its pairs with the arm."""
+
+
 def arm_rows(
     robot: RobotModel, placed: Mapping[str, PlacedZone], margin: float
 ) -> tuple[Scene, list[Row], list[Row]]:
@@ -100,9 +104,7 @@ def arm_rows(
     return scene, guards, slowing
 
 
-def obstacle_rows(
-    robot: RobotModel, obstacles: Sequence[Obstacle], margin: float
-) -> tuple[Scene, list[int], list[Row]]:
+def obstacle_rows(robot: RobotModel, obstacles: Sequence[Obstacle], margin: float) -> ObstacleRows:
     """The arm against obstacles: their scene, the index of each there, and the pairs, all of
     one obstacle together."""
     scene = Scene(robot)

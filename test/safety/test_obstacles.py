@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pinocchio as pin
 import pytest
-from cells import tabletop
+from cells import Run, tabletop
 
 from smolvla_ros.safety import Clearance
 from smolvla_ros.safety.obstacles import MAX_OBSTACLES, Obstacle, read_obstacle
@@ -221,6 +221,26 @@ def test_what_an_obstacle_did_to_a_stop_leaves_a_way_out(world, tip):
     assert nearest_to(world, "cup", deeper) < at
     assert world.blocked(deeper[None]) is not None
     assert world.blocked(out[None]) is None
+
+
+def test_obstacles_made_beforehand_are_the_same_obstacles(tip):
+    run = Run().enable()
+    here = [cup(above(tip, -0.1), id="a"), cup(above(tip, 0.1), id="b", radius=0.02)]
+    run.gate.set_obstacles(0.0, here)
+    wanted = run.gate.clearance.distances(run.q)
+    assert run.gate.make_obstacles(here[:]) == [None, None], "others at most in their places"
+    run.gate.set_obstacles(0.0, [])
+    made = run.gate.make_obstacles(here)
+    assert not any(p.zone == "a" for p in run.gate.clearance.pairs), "nothing has changed yet"
+    run.gate.set_obstacles(0.0, here, made)
+    np.testing.assert_allclose(run.gate.clearance.distances(run.q), wanted, atol=1e-6)
+    moved = [cup(above(tip, -0.2), id="a"), here[1]]
+    run.gate.set_obstacles(0.0, moved, run.gate.make_obstacles(moved))
+    q = run.q
+    far = [p.zone == "a" for p in run.gate.clearance.pairs]
+    assert run.gate.clearance.distances(q)[far].min() > wanted[far].min() + 0.05
+    with pytest.raises(ValueError, match="twice"):
+        run.gate.make_obstacles([here[0], here[0]])
 
 
 def test_obstacles_are_changed_within_the_time_a_tick_has(world, tip):
