@@ -299,7 +299,7 @@ def soak(minutes: float, **changes: Any) -> dict[str, Any]:
     """
     memory: dict[str, list[float]] = {name: [] for name in NODES}
     stops: list[str] = []
-    with cell(**changes) as (emulator, nodes, policy, folder):
+    with cell(**changes) as (emulator, nodes, policy, folder), _undisturbed():
         emulator.tell(faults={"corrupt": _CORRUPT, "corrupt_in": _CORRUPT})
         config = load_cell(folder / "cell.yaml")
         looked = began = time.monotonic()
