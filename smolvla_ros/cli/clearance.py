@@ -34,8 +34,8 @@ def add(subparsers: Any) -> None:
         description="Reads measured joint states, and what the monitor sent, from a rosbag2 "
         "folder, an MCAP file or the JSON lines of a stop's recording, and says for each zone of "
         "the cell the smallest clearance, of which link and when, and for how long it was under "
-        "the margin; then the space that the links took. At the recorded positions alone, not "
-        "between them; obstacles are not looked at. Exit code 2 if the input or the cell is wrong.",
+        "the margin (by more than the slack); then the space that the links took. At the recorded "
+        "positions alone, not between them; obstacles are not looked at. Exit code 2 if the input or the cell is wrong.",
     )
     arm.add_arguments(parser)
     parser.add_argument(
@@ -152,7 +152,7 @@ def _nearest(
         of_group = distances[:, group]
         row, column = np.unravel_index(np.argmin(of_group), of_group.shape)
         pair = clearance.pairs[group[column]]
-        below = of_group.min(axis=1) < pair.margin
+        below = of_group.min(axis=1) < pair.margin - clearance.slack
         found[name] = {
             "clearance_m": float(of_group[row, column]),
             "link": pair.name.split(" ~ ")[0],

@@ -60,7 +60,7 @@ def test_the_nearest_moment_of_a_dive_and_how_long_it_was_too_near(clearance):
     near = floor["measured"]
     assert near["clearance_m"] == pytest.approx(lowest(-1.0), abs=1e-5)
     assert near["at_s"] == pytest.approx(1.0) and near["link"] in ("left", "right")
-    too_near = 0.01 * sum(lowest(q) < 0.02 for q in way)
+    too_near = 0.01 * sum(lowest(q) < 0.02 - 0.001 for q in way)  # less the slack
     assert 0.0 < too_near == pytest.approx(near["below_margin_s"], abs=0.011)
     assert "sent" not in floor and found["positions"] == {"measured": 201}
     assert found["zones"]["high"]["measured"]["below_margin_s"] == 0.0, "never in the slow zone"
