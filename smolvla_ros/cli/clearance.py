@@ -35,7 +35,8 @@ def add(subparsers: Any) -> None:
         "folder, an MCAP file or the JSON lines of a stop's recording, and says for each zone of "
         "the cell the smallest clearance, of which link and when, and for how long it was under "
         "the margin (by more than the slack); then the space that the links took. At the recorded "
-        "positions alone, not between them; obstacles are not looked at. Exit code 2 if the input or the cell is wrong.",
+        "positions alone, not between them; obstacles are not looked at. Exit code 2 if the input "
+        "or the cell is wrong.",
     )
     arm.add_arguments(parser)
     parser.add_argument(
