@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lerobot.motors.feetech import FeetechMotorsBus
 from lerobot.motors.motors_bus import MotorCalibration, SerialMotorsBus
 
 from smolvla_ros.arm.calibration import differences
@@ -30,6 +31,13 @@ ConnectionError and serial.SerialException; a port that vanishes in a read leave
 _LOOKS = 5  # at a motor, before it is judged
 _PATIENCE = 10  # tries at what must be so before torque is on
 _SETTLED = 10  # ticks by which two looks at an arm at rest may differ
+_PAUSE = 0.002  # s that the kernel waits for bytes
+# Of them in a row, until nothing is to come any more of an answer that was given up: because it
+# was garbled, because there was none in time.
+_AFTER_GARBLED, _AFTER_SILENCE = 1, 5
+
+# Bytes of a Feetech answer beside its data; what its SDK calls a bad one.
+_AROUND, _BAD = 6, -7
 
 # The status byte of Feetech's servos.
 _ALARMS = {0: "voltage", 1: "encoder", 2: "over-temperature", 3: "over-current", 5: "overload"}
@@ -60,7 +68,14 @@ class SerialBus:
         # transactions, and one bad packet would end it.
         for name in ("read", "write"):
             setattr(bus, name, partial(_with_retries, getattr(bus, name), retries))
-        # A reply that came too late must not be taken for that of the next question.
+        # A reply that came too late must not be taken for that of the next question, which may be
+        # after another register: the SDK does not look at its length.
+        self._wait = 0  # pauses before the next question
+        self._length: int | None = None
+        handler = bus.packet_handler
+        handler.rxPacket = partial(self._receive, handler.rxPacket)
+        if isinstance(bus, FeetechMotorsBus):
+            handler.readRx = partial(self._read_answer, handler.readRx)
         self._port.clearPort = self._clear
         self._port.setPacketTimeout = self._set_timeout
 
@@ -86,7 +101,7 @@ class SerialBus:
             self.close()
             raise ArmError(f"port {name}: another program has locked it; end that one") from error
         # Wait for bytes in the kernel: the SDK asks again and again otherwise.
-        self._port.ser.timeout = 0.002
+        self._port.ser.timeout = _PAUSE
 
     def close(self) -> None:
         """Let the port go. Torque stays as it is."""
@@ -99,8 +114,30 @@ class SerialBus:
         self._port.is_using = False
 
     def _clear(self) -> None:
-        self._port.ser.flush()
-        self._port.ser.reset_input_buffer()
+        line = self._port.ser
+        line.flush()
+        quiet, until = 0, time.monotonic() + self._reply
+        while quiet < self._wait and time.monotonic() < until:
+            quiet = 0 if line.read(256) else quiet + 1
+        # One that was asked twice may be answered twice.
+        self._wait //= 2
+        line.reset_input_buffer()
+
+    def _receive(self, receive: Callable[..., Any], *args, **words) -> Any:
+        packet, result = receive(*args, **words)
+        good = self.bus._is_comm_success(result)
+        if good and self._length is not None and len(packet) != _AROUND + self._length:
+            good, result = False, _BAD
+        if not good:
+            self._wait = _AFTER_GARBLED if packet else _AFTER_SILENCE
+        return packet, result
+
+    def _read_answer(self, read: Callable[..., Any], port: Any, motor: int, length: int) -> Any:
+        self._length = length
+        try:
+            return read(port, motor, length)
+        finally:
+            self._length = None
 
     def _set_timeout(self, length: int) -> None:
         port = self._port

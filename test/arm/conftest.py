@@ -34,12 +34,12 @@ class Bench:
         self.motors = {n: n for n in self.robot.names}
         self.kind = "so101_follower"
 
-    def make(self, retries: int = 6, **options):
+    # A busy machine may keep the emulator waiting for longer than any servo would.
+    def make(self, retries: int = 6, reply: float = 0.3, **options):
         from smolvla_ros.arm.lerobot import LeRobotArm, make_robot
 
         robot = make_robot(self.kind, self.options | options, "arm")
-        # A busy machine may keep the emulator waiting for longer than any servo would.
-        return LeRobotArm(self.robot, robot, self.units, self.motors, "arm", retries, reply=0.3)
+        return LeRobotArm(self.robot, robot, self.units, self.motors, "arm", retries, reply)
 
 
 @pytest.fixture

@@ -186,6 +186,7 @@ class Faults:
     corrupt_in: float = 0.0  # instructions that no servo understands
     drop: float = 0.0  # replies that never come
     noise: float = 0.0  # replies behind a few bytes of noise
+    slow: tuple[int, float] | None = None  # the next answer of an address, so many s late
     dead: set[int] = field(default_factory=set)
 
 
@@ -332,8 +333,15 @@ class FeetechBus:
                 parts = []
             self.counts["instructions"] += 1
         reply = b"".join(parts)
-        time.sleep(len(reply) * BYTE)
+        time.sleep(len(reply) * BYTE + self._slowness(instruction, parameters))
         return reply
+
+    def _slowness(self, instruction: int, parameters: bytes) -> float:
+        slow = self.faults.slow
+        if slow is None or instruction not in (READ, SYNC_READ) or parameters[0] != slow[0]:
+            return 0.0
+        self.faults.slow = None
+        return slow[1]
 
     def _read(self, address: int, length: int):
         return lambda servo: bytes(servo.registers[address : address + length])
