@@ -1,8 +1,8 @@
 """Which set-point an arm gets next, and when it only holds the last one. No clock, no bus.
 
-The gate's set-points are carried out, not judged. Between two of them nothing moves by more than
-the arm may in the time, whatever was lost between; and an arm that had been left alone is not
-taken over by set-points that are somewhere else.
+The gate's set-points are carried out, not judged. Over any while nothing moves by more than the arm
+may in it, and a set-point's time beside, whatever was lost between and however many come at once;
+and an arm that had been left alone is not taken over by set-points that are somewhere else.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 _LONGEST = 0.1  # s that one set-point may ask for
 _REPEAT = 0.1  # s: a set-point whose packet got lost is sent again after so long
+_LATE = 0.03  # s by which set-points may be late, and then come at once
 
 
 class Mode(Enum):
@@ -38,7 +39,7 @@ class Watchdog:
         mode: begins ``LOST``. written: ``[D]`` rad, what the servos have been told last.
         away: rad between the held position and the set-points that do not take over; 0: none.
         timeouts: how often set-points stopped while they were followed. limited: how often
-            one was too far from the last to be written at once.
+            one was too far from the last, or too soon after it, to be written at once.
     """
 
     def __init__(self, velocity: np.ndarray, timeout: float, takeover: float):
@@ -49,6 +50,7 @@ class Watchdog:
         self._wanted = self.written
         self._over = _LONGEST
         self._heard = self._wrote = -np.inf
+        self._credit = np.inf  # s of motion that were left after the last write
         self._new = False
         self.away = 0.0
         self.timeouts = self.limited = 0
@@ -57,6 +59,7 @@ class Watchdog:
         """The servos hold ``q`` ``[D]`` rad, with torque."""
         self.mode, self.away, self._new = Mode.HOLDING, 0.0, False
         self.written = self._wanted = np.array(q, dtype=float)
+        self._credit = np.inf
 
     def release(self) -> None:
         """The torque is off: nothing is written until :meth:`hold`."""
@@ -110,14 +113,24 @@ class Watchdog:
         self.look(now)
         if now < self.due_at():
             return None
-        step = self._wanted - self.written
-        share = np.abs(step) / (self._velocity * self._over)
-        if share.max() <= 1.0 + 1e-6:  # rounding
+        needs = self._seconds(self._wanted)
+        may = min(self._over, self._earned(now))
+        if needs <= may * (1.0 + 1e-6):  # rounding
             return self._wanted
         # All joints by the same share: the arm stays on the line between the two.
         self.limited += 1
-        return self.written + step / share.max()
+        return self.written + (self._wanted - self.written) * (may / needs)
 
     def wrote(self, now: float, q: np.ndarray) -> None:
         """``q`` is with the servos."""
+        self._credit = max(0.0, self._earned(now) - self._seconds(q))
         self.written, self._wrote, self._new = q, now, False
+
+    def _seconds(self, q: np.ndarray) -> float:
+        """That the arm needs at least from what is written to ``q``."""
+        return float((np.abs(q - self.written) / self._velocity).max())
+
+    def _earned(self, now: float) -> float:
+        """Seconds of motion that may be written now: those that have gone by and were not used,
+        kept only for as long as set-points are late."""
+        return min(self._credit + max(0.0, now - self._wrote), self._over + _LATE)

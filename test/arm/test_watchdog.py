@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolvla_ros.arm.watchdog import Mode, Watchdog
 
 TICK = 0.01
+LATE = 0.03  # s by which a set-point may be late, and the next come upon its heels
 VELOCITY = np.array([1.0, 2.0])
 
 
@@ -85,18 +86,20 @@ def test_after_a_gap_it_follows_on_the_line_without_new_set_points() -> None:
     np.testing.assert_allclose(rows[9], goal)
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     st.lists(
         st.tuples(
-            st.floats(0.0, 0.5),  # s since the last
+            st.one_of(st.floats(0.0, 0.5), st.floats(0.0, 0.002)),  # s since the last
             st.one_of(st.none(), st.tuples(st.floats(-1, 1), st.floats(-1, 1))),
             st.booleans(),  # whether the bus takes it
         ),
         max_size=60,
     )
 )
-def test_no_two_set_points_that_are_written_are_further_apart_than_a_ticks_limit(story) -> None:
+def test_what_is_written_is_never_faster_than_the_arm_may_be(story) -> None:
     arm, now, last = watchdog(), 0.0, np.zeros(2)
+    written = [(0.0, last)]
     for pause, wanted, taken in story:
         now += pause
         if wanted is not None:
@@ -107,3 +110,33 @@ def test_no_two_set_points_that_are_written_are_further_apart_than_a_ticks_limit
             if taken:
                 arm.wrote(now, q)
                 last = q
+                written.append((now, q))
+    for i, (began, here) in enumerate(written):
+        for ended, there in written[i + 1 :]:
+            may = VELOCITY * (ended - began + TICK + LATE)
+            assert (np.abs(there - here) <= may * (1 + 1e-5)).all()
+
+
+def test_set_points_that_come_all_at_once_are_not_carried_out_at_once() -> None:
+    arm = watchdog()
+    for i in range(1, 101):  # those of a second, within a tenth of one
+        arm.hear(0.001 * i, np.array([0.01, 0.0]) * i, TICK)
+        carried_out(arm, 0.001 * i)
+    assert 0.1 <= arm.written[0] <= 0.1 + TICK + LATE and arm.limited > 50
+    now = 0.1
+    while now < 1.1:  # and the rest in the time that it takes
+        carried_out(arm, now := now + TICK)
+        arm.hear(now, np.array([1.0, 0.0]), TICK)
+    np.testing.assert_allclose(arm.written, [1.0, 0.0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.0, 0.9 * LATE), min_size=50, max_size=50))
+def test_set_points_of_full_speed_that_are_a_little_late_pass_unchanged(delays) -> None:
+    arm, free = watchdog(), 0.0
+    for i, late in enumerate(delays, start=1):
+        free = max(free, i * TICK + late)
+        wanted = VELOCITY * TICK * i
+        assert arm.hear(free, wanted, TICK)
+        np.testing.assert_array_equal(carried_out(arm, free), wanted)
+    assert arm.limited == 0
