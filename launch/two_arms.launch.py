@@ -9,33 +9,36 @@ from launch.substitutions import LaunchConfiguration
 
 from smolvla_ros.launching import check_moveit, composition, describe, include, shipped_file
 
-SIDES = ("left", "right")
+CELLS = ("left_cell", "right_cell")
+NAMESPACES = ("left_namespace", "right_namespace")
 
 
 def generate_launch_description():
-    arguments = []
-    for side in SIDES:
-        arguments += [
-            DeclareLaunchArgument(
-                f"{side}_cell",
-                default_value=shipped_file("config", "so101_tabletop.yaml"),
-                description=f"Cell file of the {side} arm.",
-            ),
-            DeclareLaunchArgument(
-                f"{side}_namespace",
-                default_value=side,
-                description=f"Namespace of the {side} arm's nodes and topics.",
-            ),
-        ]
+    arguments = [
+        DeclareLaunchArgument(
+            name,
+            default_value=shipped_file("config", "so101_tabletop.yaml"),
+            description="Cell file of one arm.",
+        )
+        for name in CELLS
+    ]
+    arguments += [
+        DeclareLaunchArgument(
+            name,
+            default_value=name.removesuffix("_namespace"),
+            description="Namespace of its nodes and topics.",
+        )
+        for name in NAMESPACES
+    ]
     return LaunchDescription([*arguments, *composition(), OpaqueFunction(function=_both)])
 
 
 def _both(context):
     handed_on = [argument.name for argument in composition()]
-    names = [LaunchConfiguration(f"{side}_namespace").perform(context) for side in SIDES]
+    names = [LaunchConfiguration(argument).perform(context) for argument in NAMESPACES]
     if len({f"/{name.strip('/')}" for name in names} - {"/"}) < 2:
         raise RuntimeError(f"namespaces {names[0]!r} and {names[1]!r}: give two different ones")
-    cells = [describe(context, f"{side}_cell") for side in SIDES]
+    cells = [describe(context, argument) for argument in CELLS]
     if moveit_config := LaunchConfiguration("moveit_config").perform(context):
         for cell in cells:
             check_moveit(moveit_config, cell)
