@@ -109,7 +109,8 @@ class Keeper:
         time.sleep(_HAND_OVER)
 
     def set_torque(self, on: bool, patience: float = 5.0) -> str:
-        """Torque on where the arm stands, or off; returns what is against it, or nothing."""
+        """Torque on where the arm stands, or off; returns what is against it, or nothing. What
+        has not begun after ``patience`` s is not done any more; what has is done to its end."""
         future: Future = Future()
         with self._wake:
             self._jobs.append((lambda: self._switch(on), future))
@@ -117,7 +118,15 @@ class Keeper:
         try:
             return future.result(timeout=patience)
         except TimeoutError:
-            return f"no answer within {patience:g} s"
+            if future.cancel():
+                return f"no answer within {patience:g} s; it is not done any more"
+        if future.done():
+            return future.result()
+        word = "take" if on else "lose"
+        return (
+            f"still under way after {patience:g} s: the arm may yet {word} its torque; the "
+            "diagnostics say when it has"
+        )
 
     # -- the thread -------------------------------------------------------------------------
 
@@ -192,6 +201,11 @@ class Keeper:
         what = next(self._looks)
         if what == "torque":
             limp = self._arm.limp()
+            if self._watchdog.mode is Mode.OFF and not limp:
+                # It came back by itself, or the line was out when it was switched on.
+                self._take_up()
+                self._say("the motors have torque: the arm is held")
+                return
             if self.report.torque and limp:
                 # Some firmware takes torque again with the next goal, wherever that is by then.
                 self._watchdog.release()
@@ -245,6 +259,8 @@ class Keeper:
 
 
 def _carry_out(job: Callable[[], Any], future: Future) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # whoever asked was told that it is not done
     try:
         future.set_result(job())
     except ArmError as error:

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from feetech_bus import TICKS
+from feetech_bus import GOAL, TICKS, TORQUE, magnitude
 
 from smolvla_ros.arm.watchdog import Mode, Watchdog
 
@@ -130,6 +130,41 @@ def test_servos_that_lost_their_power_wait_for_somebody_to_ask(kept) -> None:
     assert not any(kept.bench.bus.torque().values())
     assert kept.keeper.set_torque(True, 60.0) == ""
     assert kept.at(kept.bench.ready)
+
+
+def test_torque_that_comes_back_by_itself_is_held_and_followed(kept) -> None:
+    kept.bench.bus.lose_power()
+    wait_for(lambda: kept.keeper.report.mode is Mode.OFF, "it is noticed")
+    for servo, q in zip(kept.bench.bus.servos, kept.bench.ready, strict=True):
+        servo.put(GOAL, 2, magnitude(round(servo.zero + q * TICKS), 15))
+        servo.put(TORQUE, 1, 1)
+    wait_for(lambda: kept.keeper.report.mode is Mode.HOLDING, "that too")
+    assert kept.keeper.report.torque and not kept.keeper.report.limp
+    goal = kept.bench.ready + 0.1 * WAY
+    kept.keeper.offer(goal, OVER)
+    wait_for(lambda: kept.at(goal), "the arm is there")
+
+
+def test_what_was_asked_of_a_silent_arm_and_given_up_is_not_done_later(kept) -> None:
+    kept.bench.bus.faults.dead = set(range(1, 7))
+    time.sleep(0.1)
+    assert kept.keeper.set_torque(False, 0.2) == "no answer within 0.2 s; it is not done any more"
+    kept.bench.bus.faults.dead = set()
+    reads = kept.keeper.report.reads
+    wait_for(lambda: kept.keeper.report.reads > reads + 20, "it reads again")
+    assert all(kept.bench.bus.torque().values())
+    assert kept.keeper.report.mode is Mode.HOLDING
+
+
+def test_what_takes_long_is_said_to_be_under_way_and_comes_to_its_end(kept) -> None:
+    assert kept.keeper.set_torque(False, 60.0) == ""
+    until = time.monotonic() + 60.0
+    while "under way" not in (said := kept.keeper.set_torque(True, 0.05)):
+        assert "not done" in said and not any(kept.bench.bus.torque().values())
+        assert time.monotonic() < until
+    assert said.startswith("still under way after 0.05 s: the arm may yet take its torque")
+    wait_for(lambda: kept.keeper.report.mode is Mode.HOLDING, "it holds")
+    assert all(kept.bench.bus.torque().values())
 
 
 def test_an_arm_may_be_watched_without_torque(bench) -> None:
