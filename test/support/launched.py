@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 30.0  # s
+PATIENCE = 60.0  # s
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
