@@ -178,7 +178,13 @@ class LeRobotArm:
             for motor in there
             if motor not in motors.values()
         ]
+        twice = [
+            f"joint_map: {', '.join(joints)} have the same motor {motor!r}; give each its own"
+            for motor in dict.fromkeys(motors.values())
+            if len(joints := [j for j, m in motors.items() if m == motor]) > 1
+        ]
         problems += unknown or ([] if strangers else unused)
+        problems += twice
         modes = {
             f"{prefix}{name}": motor.norm_mode
             for prefix, part in self._parts.items()
@@ -288,24 +294,26 @@ class LeRobotArm:
         """Torque on, the arm held where it stands; or off, and it falls.
 
         Raises:
-            ArmError: a motor stands outside of its range, or does not do as it is told; or
-                this robot's torque cannot be set.
+            ArmError: a motor stands outside of its range, or does not do as it is told; the
+                arm moves; or this robot's torque cannot be set.
         """
         if not self._buses:
             raise ArmError(f"{self.robot.name}: LeRobot has no way to set its torque")
-        if on:
-            problems = [
-                line
-                for prefix, bus in self._buses.items()
-                for line in outside(self._parts[prefix].calibration, bus.at_rest())
-            ]
-            if problems:
-                raise ArmError(problems)
-        for prefix, bus in self._buses.items():
-            if on:
-                bus.energise(self._parts[prefix].configure)
-            else:
+        if not on:
+            for bus in self._buses.values():
                 bus.relax()
+            return
+        for prefix, bus in self._buses.items():
+            bus.configure(self._parts[prefix].configure)
+        problems = [
+            line
+            for prefix, bus in self._buses.items()
+            for line in outside(self._parts[prefix].calibration, bus.at_rest())
+        ]
+        if problems:
+            raise ArmError(problems)
+        for bus in self._buses.values():
+            bus.energise()
 
     def alarms(self) -> list[str]:
         """What the motors complain of, a line each.

@@ -11,7 +11,7 @@ import os
 import stat
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from lerobot.motors.feetech import FeetechMotorsBus
 from lerobot.motors.motors_bus import MotorCalibration, SerialMotorsBus
 
 from smolvla_ros.arm.calibration import differences
-from smolvla_ros.arm.errors import ArmError
+from smolvla_ros.arm.errors import ArmError, one_line
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ ConnectionError and serial.SerialException; a port that vanishes in a read leave
 _LOOKS = 5  # at a motor, before it is judged
 _PATIENCE = 10  # tries at what must be so before torque is on
 _SETTLED = 10  # ticks by which two looks at an arm at rest may differ
+_APART = 0.05  # s between the two
 _PAUSE = 0.002  # s that the kernel waits for bytes
 # Of them in a row, until nothing is to come any more of an answer that was given up: because it
 # was garbled, because there was none in time.
@@ -89,19 +90,28 @@ class SerialBus:
         """
         name = self.bus.port
         self.close()
-        _look_at(name)
+        self._guarded(lambda: _look_at(name))
         try:
             self.bus.connect(handshake=False)
         except BUS_ERRORS as error:
             cause = error.__cause__ or error
-            raise ArmError(f"port {name}: cannot be opened: {_one_line(cause)}") from error
+            raise ArmError(f"port {name}: cannot be opened: {_reason(cause)}") from error
         try:
-            fcntl.flock(self._port.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            self._guarded(self._take)
+        except ArmError:
             self.close()
-            raise ArmError(f"port {name}: another program has locked it; end that one") from error
+            raise
+
+    def _take(self) -> None:
+        line = self._port.ser
+        try:
+            fcntl.flock(line.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArmError(
+                f"port {self.bus.port}: another program has locked it; end that one"
+            ) from error
         # Wait for bytes in the kernel: the SDK asks again and again otherwise.
-        self._port.ser.timeout = _PAUSE
+        line.timeout = _PAUSE
 
     def close(self) -> None:
         """Let the port go. Torque stays as it is."""
@@ -215,14 +225,17 @@ class SerialBus:
         address = self.bus.model_ctrl_table[motor.model]["Present_Position"][0]
         garbled = 0
         for _ in range(_LOOKS):
-            data, result, _ = self._guarded(
-                lambda: self.bus.packet_handler.readTxRx(self._port, motor.id, address, 8)
-            )
-            time.sleep(0.002)
+            data, result, more = self._guarded(lambda: self._ask(motor.id, address, 8))
             whole = self.bus._is_comm_success(result) and len(data) == 8
-            good = whole and not self._port.ser.in_waiting
+            good = whole and not more
             garbled += self._answered(result) and not good
         return garbled > _LOOKS // 2
+
+    def _ask(self, motor: int, address: int, length: int) -> tuple[list[int], int, int]:
+        """A motor's bytes, what the SDK says of them, and how many came behind them."""
+        data, result, _ = self.bus.packet_handler.readTxRx(self._port, motor, address, length)
+        time.sleep(_PAUSE)
+        return data, result, self._port.ser.in_waiting
 
     def _answered(self, result: int) -> bool:
         return "no status packet" not in self.bus.packet_handler.getTxRxResult(result)
@@ -233,9 +246,11 @@ class SerialBus:
     def _guarded(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
+        except ArmError:
+            raise
         except BUS_ERRORS as error:
             self.recover()
-            raise ArmError(f"port {self.bus.port}: {_one_line(error)}") from error
+            raise ArmError(f"port {self.bus.port}: {_reason(error)}") from error
 
     def _insist(self, act: Callable[[], T]) -> T:
         """Do what must be done before torque is on, however bad the line.
@@ -280,12 +295,15 @@ class SerialBus:
         """
         before = self.ticks("Present_Position")
         for _ in range(_PATIENCE):
+            time.sleep(_APART)
             now = self.ticks("Present_Position")
-            if all(abs(now[m] - before[m]) <= _SETTLED for m in now):
+            if _near(now, before):
                 return now
             before = now
-            time.sleep(0.02)
-        raise ArmError(f"port {self.bus.port}: the arm moves; hold it still")
+        raise self._moves()
+
+    def _moves(self) -> ArmError:
+        return ArmError(f"port {self.bus.port}: the arm moves; hold it still")
 
     def limp(self) -> list[str]:
         """Motors without torque; asked twice before it is believed."""
@@ -293,32 +311,55 @@ class SerialBus:
         again = self.ticks("Torque_Enable") if limp else {}
         return [motor for motor in limp if not again[motor]]
 
-    def energise(self, configure: Callable[[], None] | None) -> None:
-        """Torque on, every limp motor where it stands.
-
-        Args:
-            configure: LeRobot's own for this arm, which ends with torque on; left out where
-                motors hold the arm up, for it begins with torque off.
+    def configure(self, act: Callable[[], None]) -> None:
+        """LeRobot's own configuration of this arm, where no motor holds it up: it begins with
+        torque off. It ends with torque on, which is left to :meth:`energise`: the goals are old,
+        and the arm has been moved meanwhile.
 
         Raises:
-            ArmError: a motor stands outside of its range, or does not do as it is told.
+            ArmError: it failed each time.
+        """
+        if len(self.limp()) < len(self.motors):
+            return
+        self.bus.enable_torque = lambda *_, **__: None
+        try:
+            self._insist(act)
+        finally:
+            del self.bus.enable_torque
+
+    def energise(self) -> None:
+        """Torque on, every limp motor where it stands.
+
+        Raises:
+            ArmError: the arm moves, or a motor does not do as it is told.
         """
         limp = self.limp()
         if not limp:
             return
-        here = {m: t for m, t in self.at_rest().items() if m in limp}
+        against = self._moves()
         for _ in range(_PATIENCE):
-            self._insist(lambda: self.bus.sync_write("Goal_Position", here, normalize=False))
-            goals = self.ticks("Goal_Position")
-            if all(goals[m] == t for m, t in here.items()):
+            stands = self.at_rest()
+            here = {m: stands[m] for m in limp}
+            self._tell("Goal_Position", here)
+            if not here.items() <= self.ticks("Goal_Position").items():
+                against = ArmError(f"port {self.bus.port}: the motors do not take a goal position")
+                continue
+            # On a bad line this took its time.
+            if not _near(self.ticks("Present_Position"), here):
+                against = self._moves()
+                continue
+            # All of them by one packet, that nobody waits for an answer to.
+            self._tell("Torque_Enable", dict.fromkeys(limp, 1))
+            if not (still := self.limp()):
                 break
+            said = ", ".join(map(self._called, still))
+            against = ArmError(f"motor {said}: does not take torque")
         else:
-            raise ArmError(f"port {self.bus.port}: the motors do not take a goal position")
-        if configure is not None and len(limp) == len(self.motors):
-            self._insist(configure)
-        self._insist(lambda: self.bus.enable_torque(limp))
-        if still := self.limp():
-            raise ArmError(f"motor {', '.join(map(self._called, still))}: does not take torque")
+            raise against
+        self._insist(lambda: self.bus.enable_torque(limp))  # and locks what they keep
+
+    def _tell(self, register: str, values: dict[str, int]) -> None:
+        self._insist(lambda: self.bus.sync_write(register, values, normalize=False))
 
     def relax(self) -> None:
         """Torque off."""
@@ -373,7 +414,11 @@ def _look_at(port: str) -> None:
             raise ArmError(f"port {port}: is used by process {process.name} ({said[:80]}); end it")
 
 
-def _one_line(error: BaseException) -> str:
+def _near(ticks: Mapping[str, int], others: Mapping[str, int]) -> bool:
+    return all(abs(ticks[m] - t) <= _SETTLED for m, t in others.items())
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    return " ".join(str(error).split()) or type(error).__name__
+        return os.strerror(error.errno)  # the port stands before it
+    return one_line(error)

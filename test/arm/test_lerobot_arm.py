@@ -9,12 +9,22 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from feetech_bus import OVERLOAD, POSITION, TEMPERATURE, TICKS, TORQUE, write_calibration
+from feetech_bus import (
+    GOAL,
+    OVERLOAD,
+    POSITION,
+    TEMPERATURE,
+    TICKS,
+    TORQUE,
+    Still,
+    write_calibration,
+)
 
 from smolvla_ros.arm.errors import ArmError
 from smolvla_ros.schema import ConfigError
@@ -136,6 +146,84 @@ def test_an_arm_outside_of_its_calibrated_range_gets_no_torque(bench) -> None:
     assert not any(bench.bus.torque().values())
 
 
+class Hand(Still):
+    """Somebody moves the joints without torque, at so many rad/s; ``snaps`` are by how many rad
+    a joint was somewhere else when it got torque."""
+
+    def __init__(self, plant: Still, speeds: np.ndarray):
+        super().__init__(plant.names, plant.q)
+        self._speeds, self._limp = speeds, np.ones(len(speeds), dtype=bool)
+        self._at = time.monotonic()
+        self.snaps: list[float] = []
+
+    def _move(self) -> None:
+        now = time.monotonic()
+        self.q = self.q + np.where(self._limp, self._speeds * (now - self._at), 0.0)
+        self._at = now
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        self._move()
+        return super().read()
+
+    def drive(self, goals: np.ndarray) -> None:
+        self._move()
+        taken = self._limp & ~np.isnan(goals)
+        self.snaps += list(np.abs(goals - self.q)[taken])
+        self._limp = np.isnan(goals)
+        super().drive(goals)
+
+
+def moved_by_hand(bench, speed: float) -> Hand:
+    bench.bus.plant = bench.plant = Hand(bench.plant, np.array([speed, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    return bench.plant
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.05])
+def test_an_arm_that_is_moved_slowly_gets_torque_where_it_is_by_then(bench, lost) -> None:
+    arm = connected(bench)
+    bench.bus.faults.drop = lost  # each costs 0.3 s
+    hand = moved_by_hand(bench, 0.1)
+    arm.set_torque(True)
+    assert all(bench.bus.torque().values())
+    assert len(hand.snaps) == 6 and max(hand.snaps) < 0.02
+
+
+def test_an_arm_that_is_moved_quickly_gets_no_torque_until_it_is_held_still(bench) -> None:
+    arm = connected(bench)
+    hand = moved_by_hand(bench, 0.6)
+    with pytest.raises(ArmError, match="the arm moves; hold it still"):
+        arm.set_torque(True)
+    assert not hand.snaps and not any(bench.bus.torque().values())
+    still = bench.bus.plant = bench.plant = Still(hand.names, hand.q)
+    stood = still.q.copy()
+    arm.set_torque(True)
+    np.testing.assert_allclose(still.q, stood, atol=TICK)
+
+
+class Worsening(Still):
+    """From the second instruction on that changes something, the line is too bad for a hundred;
+    ``pulled`` is how many motors have had torque."""
+
+    def __init__(self, bench):
+        super().__init__(bench.plant.names, bench.plant.q)
+        self._faults, self._changes, self.pulled = bench.bus.faults, 0, 0
+
+    def drive(self, goals: np.ndarray) -> None:
+        self._changes += 1
+        self._faults.drop = 0.3 if self._changes > 1 else 0.0
+        self.pulled = max(self.pulled, int(np.isfinite(goals).sum()))
+        super().drive(goals)
+
+
+def test_an_arm_that_cannot_be_configured_gets_no_torque(bench) -> None:
+    arm = bench.make(retries=0, reply=0.02)
+    patiently(arm.connect)
+    plant = bench.bus.plant = Worsening(bench)
+    with pytest.raises(ArmError):
+        arm.set_torque(True)
+    assert plant.pulled == 0 and not any(bench.bus.torque().values())
+
+
 # -- a bad line --------------------------------------------------------------------------
 
 
@@ -143,7 +231,7 @@ def test_bad_packets_are_tried_again_and_counted(bench) -> None:
     arm = connected(bench)
     arm.set_torque(True)
     bench.bus.faults.corrupt = bench.bus.faults.drop = bench.bus.faults.noise = 0.01
-    bench.bus.faults.corrupt_in = 0.01
+    bench.bus.faults.corrupt_in = 0.03
     for i in range(150):
         arm.write(bench.ready + 0.001 * i, 0.01)
         np.testing.assert_allclose(arm.read()[0], bench.plant.q, atol=3 * TICK)
@@ -227,6 +315,21 @@ def test_a_port_that_another_process_uses_is_named_with_it(bench) -> None:
         other.communicate(b"\n")
 
 
+def test_a_cable_that_is_pulled_out_while_the_motors_are_looked_at_is_an_error_of_the_arm(
+    bench, monkeypatch
+) -> None:
+    pause, asks = time.sleep, threading.current_thread()
+
+    def pull_out(seconds: float) -> None:
+        if threading.current_thread() is asks:  # between an answer and what may come behind it
+            bench.bus.unplug()
+        pause(seconds)
+
+    monkeypatch.setattr(time, "sleep", pull_out)
+    with pytest.raises(ArmError, match=str(bench.bus.port)):
+        bench.make().connect()
+
+
 def test_a_port_that_is_locked_is_named(bench) -> None:
     held = os.open(bench.bus.port, os.O_RDWR | os.O_NOCTTY)
     try:
@@ -292,6 +395,15 @@ def test_joints_that_are_not_the_drivers_are_named(bench) -> None:
     said = refused(bench, ConfigError, lines=2)
     assert "joint_map: leaves out joint 'elbow_flex' of the URDF; add it" in said
     assert "joint_map: no joint has motor 'elbow_flex' of so_follower" in said
+
+
+def test_a_motor_that_two_joints_have_is_named_with_both(bench) -> None:
+    bench.motors["elbow_flex"] = "wrist_flex"
+    said = refused(bench, ConfigError, lines=2)
+    assert (
+        "joint_map: elbow_flex, wrist_flex have the same motor 'wrist_flex'; give each its own"
+    ) in said
+    assert "joint_map: no joint has motor 'elbow_flex'" in said
 
 
 def test_joints_that_are_not_the_urdfs_are_named(bench) -> None:
