@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from rclpy.node import Node
@@ -28,7 +27,6 @@ from smolvla_ros.ros.monitor_markers import all_markers
 from smolvla_ros.ros.monitor_status import figures, level_and_words, security
 from smolvla_ros.ros.output import Output as ArmOutput
 from smolvla_ros.ros.parameters import declare
-from smolvla_ros.ros.planning_scene import CHECK, PlanningScene
 from smolvla_ros.ros.reconfigure import Configuration
 from smolvla_ros.ros.run import Fatal, run
 from smolvla_ros.ros.scheduling import go_first, go_second
@@ -71,10 +69,9 @@ class SafetyMonitor(Node):
             self, config.output.type, config.output_topic, self._robot.names,
             config.output.joints, self._dt, self._on_mismatch,
         )  # fmt: skip
-        self._inputs = Inputs(self, self._gate, self._lock, config, self._robot, self._ring)
-        self._scene = config.planning_scene and PlanningScene(
-            self, config.planning_scene, self._robot, self._config.placed_zones,
-            self._inputs.hear_scene, partial(self._inputs.hinder, CHECK), self._inputs.refused,
+        self._inputs = Inputs(
+            self, self._gate, self._lock, config, self._robot, self._ring,
+            self._config.placed_zones,
         )  # fmt: skip
         # What moves nothing may be sent beside whoever moves the arm.
         watched = () if config.shadow else config.watch
@@ -110,6 +107,7 @@ class SafetyMonitor(Node):
             time.sleep(self._dt)
         self._closing.set()
         self._ticker.join(timeout=2.0)
+        self._inputs.close()
         if self._recorder is not None:
             self._recorder.close()
 
@@ -279,9 +277,7 @@ class SafetyMonitor(Node):
         }
         if self._recorder is not None:
             values["recording"] = self._recorder.problem or self._recorder.written
-        if self._scene is not None:
-            values["planning_scene"] = self._scene.status
-        values |= {f"action/{k}": action.status for k, action in self._inputs.actions.items()}
+        values |= self._inputs.statuses
         values |= {f"tick_period_s/{k}": v for k, v in self._periods.summary().items()}
         values |= {f"gate_step_s/{k}": v for k, v in self._steps.summary().items()}
         return values

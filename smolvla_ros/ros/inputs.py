@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,12 +23,13 @@ from smolvla_ros.robot import RobotModel
 from smolvla_ros.ros import intake, qos
 from smolvla_ros.ros.follow_joint_trajectory import TrajectoryAction
 from smolvla_ros.ros.obstacles import MarkerObstacles, as_plain
+from smolvla_ros.ros.planning_scene import CHECK, PlanningScene
 from smolvla_ros.ros.timing import steady_clock
 from smolvla_ros.safety import Gate, Refused
 from smolvla_ros.safety.obstacles import Obstacle
 from smolvla_ros.safety.offline import as_if_followed
 from smolvla_ros.safety.recording import Ring, command_line
-from smolvla_ros.safety.zones import fixed_frame
+from smolvla_ros.safety.zones import PlacedZone, fixed_frame
 
 _CLOCK_PERIOD = 0.1  # s between two looks at the ROS clock
 _SWEEP_PERIOD = 0.1  # s between two looks for obstacles that have outlived their lifetime
@@ -37,11 +38,12 @@ _SWEEP_PERIOD = 0.1  # s between two looks for obstacles that have outlived thei
 class Inputs:
     """Subscribes a gate to its sources, joint states, stop channel, obstacles and clock.
 
-    Callbacks run on the executor's thread. Nothing that comes in raises: what cannot be
-    read is refused, counted and logged.
+    Callbacks run on the executor's thread, a planning scene's on its own. Nothing that comes in
+    raises: what cannot be read is refused, counted and logged.
 
     Args:
         node: the monitor. gate: told everything, under ``lock``. ring: hears everything too.
+        zones: those that count now.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Inputs:
         config: MonitorConfig,
         robot: RobotModel,
         ring: Ring,
+        zones: Callable[[], Mapping[str, PlacedZone]],
     ):
         self._node, self._gate, self._lock, self._ring = node, gate, lock, ring
         self._heartbeat = config.stop_heartbeat is not None
@@ -79,6 +82,7 @@ class Inputs:
         for profile in (qos.EVENT, qos.NEWEST_IN):
             self._listen(Bool, "stop", self._on_stop, profile)
         self._obstacles = MarkerObstacles(partial(fixed_frame, robot))
+        self._obstacle_lock = threading.RLock()  # of all that is said of obstacles
         self._obstacles_at: float | None = None
         self._scene_objects: list[Obstacle] = []
         self.obstacles: list[Obstacle] = []  # those that are there
@@ -86,6 +90,23 @@ class Inputs:
             self._listen(MarkerArray, config.obstacles.topic, self._on_obstacles, qos.SENSOR_DATA)
             node.create_timer(_SWEEP_PERIOD, self._sweep_obstacles, clock=steady_clock())
         self._watch_clock(config.clock_tolerance)
+        self._scene: PlanningScene | None = None
+        if config.planning_scene is not None:
+            self._scene = PlanningScene(
+                node, config.planning_scene, robot, zones, self.hear_scene,
+                partial(self.hinder, CHECK), self.refused,
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """End what has a thread of its own."""
+        if self._scene is not None:
+            self._scene.close()
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """What those inputs say of themselves that may be off."""
+        found = {f"action/{name}": action.status for name, action in self.actions.items()}
+        return found if self._scene is None else found | {"planning_scene": self._scene.status}
 
     def _listen(
         self, kind: type, topic: str, callback: Callable[..., None], profile: QoSProfile
@@ -166,29 +187,34 @@ class Inputs:
 
     def _on_obstacles(self, data: bytes) -> None:
         now = time.monotonic()
-        try:
-            self._obstacles.hear(now, data)
-        except Refused as refusal:
-            # The ones before stay; that they are not renewed brakes the arm soon.
-            with self._lock:
-                self._gate.refuse(now, refusal)
-            self.refused("obstacles", refusal)
-            return
-        self._obstacles_at = now
-        self._set_obstacles()
+        with self._obstacle_lock:
+            try:
+                self._obstacles.hear(now, data)
+            except Refused as refusal:
+                # The ones before stay; that they are not renewed brakes the arm soon.
+                with self._lock:
+                    self._gate.refuse(now, refusal)
+                self.refused("obstacles", refusal)
+                return
+            self._obstacles_at = now
+            self._set_obstacles()
 
     def _sweep_obstacles(self) -> None:
-        if self._obstacles_at is not None and self._obstacles.outlived(time.monotonic()):
-            self._set_obstacles()
+        with self._obstacle_lock:
+            if self._obstacles_at is not None and self._obstacles.outlived(time.monotonic()):
+                self._set_obstacles()
 
     def hear_scene(self, objects: list[Obstacle]) -> None:
         """The objects of a planning scene, all of them: obstacles beside the markers'."""
-        self._scene_objects = objects
-        self._set_obstacles()
+        with self._obstacle_lock:
+            self._scene_objects = objects
+            self._set_obstacles()
 
     def hinder(self, check: str, detail: str) -> None:
         """As the gate's; the gate and the recording hear of changes only."""
-        if self._hindrances.get(check, "") != detail:
+        with self._obstacle_lock:
+            if self._hindrances.get(check, "") == detail:
+                return
             self._hindrances[check] = detail
             with self._lock:
                 self._gate.hinder(check, detail)

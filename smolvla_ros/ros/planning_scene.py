@@ -5,12 +5,16 @@ moveit_msgs is looked for when a cell asks for a planning scene, and only then.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pinocchio as pin
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
@@ -43,17 +47,21 @@ class PlanningScene:
     What is published of changes is heard at once; move_group's service is asked for the whole
     scene every second, which finds what was lost, was there before or is another's, and says
     that move_group lives.
-    Callbacks run on the executor's thread; nothing that comes in raises.
+
+    All of it runs on a node and a thread of its own, and so do ``zones``, ``heard``, ``hinder``
+    and ``refused``: a scene may hold meshes that take longer to read than a joint state may take
+    to be heard. Nothing that comes in raises.
 
     Args:
-        node: the monitor. zones: those that count now. heard: told the scene's objects when
-            they have changed. hinder: told why the scene is not known; empty where it is.
-        refused: told the topic's name and why a scene was not taken.
+        monitor: whose topics and names these are. zones: those that count now.
+        heard: told the scene's objects when they have changed. hinder: told why the scene is
+            not known; empty where it is. refused: told the topic's name and why a scene was
+            not taken.
     """
 
     def __init__(
         self,
-        node: Node,
+        monitor: Node,
         config: PlanningSceneConfig,
         robot: RobotModel,
         zones: Callable[[], Mapping[str, PlacedZone]],
@@ -61,10 +69,10 @@ class PlanningScene:
         hinder: Callable[[str], None],
         refused: Callable[[str, Refused], None],
     ):
-        self._node, self._config, self._robot, self._zones = node, config, robot, zones
+        self._config, self._robot, self._zones = config, robot, zones
         self._heard, self._hinder, self._refused = heard, hinder, refused
         # Two monitors may have zones of one name in one scene.
-        self._own = f"{node.get_fully_qualified_name().lstrip('/')}/"
+        self._own = f"{monitor.get_fully_qualified_name().lstrip('/')}/"
         self._book = SceneBook(self._frame, self._own if config.give else "", config.except_objects)
         self._trouble = ""
         self._known_at: float | None = None  # when the scene was last known to be the book's
@@ -79,12 +87,21 @@ class PlanningScene:
             from moveit_msgs import msg, srv
         except ImportError:
             self._off = True
-            node.get_logger().warning(f"planning_scene: {OFF}")
+            monitor.get_logger().warning(f"planning_scene: {OFF}")
             if config.take:  # without what the cell counts on the arm stays where it is
                 hinder(OFF)
             return
         self._off = False
         self._msg, self._srv = msg, srv
+        self._node = node = Node(
+            f"{monitor.get_name()}_scene",
+            context=monitor.context,
+            namespace=monitor.get_namespace(),
+            cli_args=_remappings(),
+            use_global_arguments=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
         self._topic = config.name("monitored_planning_scene")
         self._client = node.create_client(srv.GetPlanningScene, config.name("get_planning_scene"))
         if config.give:
@@ -97,6 +114,31 @@ class PlanningScene:
                 msg.PlanningScene, self._topic, self._on_scene, _RELIABLE, raw=True
             )
         node.create_timer(_LOOK, self._look, clock=steady_clock())
+        self._executor = SingleThreadedExecutor(context=monitor.context)
+        self._executor.add_node(node)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="planning_scene", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and its node."""
+        if self._off:
+            return
+        self._closing.set()
+        self._thread.join(timeout=2.0)
+        self._executor.shutdown(timeout_sec=1.0)
+        self._node.destroy_node()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
+        except Exception as error:
+            if not self._closing.is_set():
+                # What nobody watches any more must not look as if it were known.
+                self._trouble = f"planning scene: its thread died: {error!r}"
+                self._node.get_logger().error(self._trouble)
+                self._judge(time.monotonic())
 
     @property
     def status(self) -> str:
@@ -292,3 +334,11 @@ class PlanningScene:
             and np.allclose(a.pose.homogeneous, b.pose.homogeneous, atol=_SAME)
             for a, b in zip(*found, strict=True)
         )
+
+
+def _remappings() -> list[str]:
+    """What the command line renames, but for the monitor itself."""
+    words = sys.argv[sys.argv.index("--ros-args") :] if "--ros-args" in sys.argv else []
+    rules = [rule for flag, rule in pairwise(words) if flag in ("-r", "--remap")]
+    kept = [rule for rule in rules if not rule.startswith("__")]
+    return ["--ros-args", *(word for rule in kept for word in ("-r", rule))]

@@ -58,7 +58,7 @@ class Configuration:
         self._gate, self._lock = gate, lock
         self.config = config
         self.hash = config_hash(config, robot)
-        self._placed: dict[str, PlacedZone] | None = None
+        self._placed: tuple[MonitorConfig | None, dict[str, PlacedZone]] = (None, {})
         self._mirroring = False
         # What a command line or a launch file has set on top of the file stays on top of it.
         self._overrides: _Values = {}
@@ -74,10 +74,11 @@ class Configuration:
 
     def placed_zones(self) -> dict[str, PlacedZone]:
         """The zones that count, in the arm's root frame; another dict once they are others."""
-        if self._placed is None:
-            zones = load_zones(self.config, self._path)
-            self._placed = check_zones(zones, self._robot, self.config.margin)
-        return self._placed
+        config, (known, placed) = self.config, self._placed
+        if known is not config:
+            placed = check_zones(load_zones(config, self._path), self._robot, config.margin)
+            self._placed = config, placed  # at once: any thread may ask
+        return placed
 
     def reload(self) -> str:
         """Read the cell file again; a sentence on what has changed.
@@ -138,7 +139,7 @@ class Configuration:
                     "reload", f"disable the gate first, it is {state.value}: {'; '.join(looser)}"
                 )
             self._gate.swap(limits, clearance, None)
-        self.config, self._placed = new, None
+        self.config = new
         if before != after:
             self.hash = config_hash(new, self._robot)
             self._node.get_logger().warning(

@@ -85,6 +85,7 @@ def make():
 
         yield bench
         for each in made:
+            each.scene.close()
             each.node.destroy_node()
             each.other.destroy_node()
         context.try_shutdown()
@@ -121,7 +122,7 @@ def test_the_scene_s_objects_and_the_markers_are_one_set_with_one_age(make):
         tabletop()[0].safety_monitor, obstacles=ObstaclesConfig(topic="obstacles", timeout=0.5)
     )
     run.gate.settings = replace(run.gate.settings, obstacle_timeout=60.0, joint_state_timeout=60.0)
-    inputs = Inputs(node, run.gate, threading.Lock(), config, run.robot, ring)
+    inputs = Inputs(node, run.gate, threading.Lock(), config, run.robot, ring, dict)
 
     def refused():
         run.gate.measure(time.monotonic(), run.q)

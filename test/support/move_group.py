@@ -91,10 +91,15 @@ class MoveGroup:
         self._publisher.publish(self._scene(diff=False))
 
     def leave(self, node: Node) -> None:
-        """It ends."""
-        node.destroy_publisher(self._publisher)
-        node.destroy_service(self._entities[0])
-        node.destroy_subscription(self._entities[1])
+        """It ends, on the thread that spins the node."""
+
+        def end() -> None:
+            timer.cancel()
+            node.destroy_publisher(self._publisher)
+            node.destroy_service(self._entities[0])
+            node.destroy_subscription(self._entities[1])
+
+        timer = node.create_timer(0.0, end)
 
     def add(self, *things) -> None:
         for t in things:
