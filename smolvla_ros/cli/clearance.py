@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from smolvla_ros.cli.gate import read_input
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.robot.reach import extreme_points
 from smolvla_ros.safety import Clearance
+from smolvla_ros.safety.feedback import Feedback
 from smolvla_ros.safety.offline import Line
 from smolvla_ros.schema import ConfigError
 
@@ -56,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     config, path = arm.load_config(arguments)
     robot, gate = arm.load_arm(config, path)
     lines = read_input(arguments.input, config, sent=True)
-    found = survey(robot, gate.clearance, motions(lines, robot.names, config.output.joints))
+    moved = motions(lines, gate.feedback, robot.names, config.output.joints)
+    found = survey(robot, gate.clearance, moved)
     if not found["positions"]:
         raise ConfigError(
             f"--in: {arguments.input}: no joint state, and nothing sent, of every joint: "
@@ -78,33 +81,30 @@ class Positions:
 
 
 def motions(
-    lines: Iterable[Line], names: tuple[str, ...], output_joints: list[str]
+    lines: Iterable[Line], feedback: Feedback, names: tuple[str, ...], output_joints: list[str]
 ) -> dict[str, Positions]:
     """``measured`` and ``sent`` positions of recorded lines, where there are any.
 
-    Parts of the arm may come in messages of their own: a position counts from when every
-    joint has been heard. What is no number, or of another length, is left out.
-
     Args:
-        output_joints: the order of what was sent without names; empty: that of ``names``.
+        feedback: fresh; hears joint states as a gate does: parts of the arm in messages of their
+            own, no glitches. names: the joints of a row. output_joints: the order of what was
+            sent without names; empty: that of ``names``.
     """
-    kinds = {"joint_state": "measured", "output": "sent"}
     found: dict[str, list[tuple[float, list[float]]]] = {"measured": [], "sent": []}
-    heard: dict[str, dict[str, float]] = {kind: {} for kind in found}
     for line in lines:
-        for key, kind in kinds.items():
-            body = line.body.get(key)
-            if not isinstance(body, dict) or body.get("positions") is None:
-                continue
-            given = body.get("names") or output_joints or names
-            if len(given) != len(body["positions"]):
-                continue
-            values = dict(zip(given, body["positions"], strict=True))
-            if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values.values()):
-                continue
-            heard[kind] |= values
-            if all(name in heard[kind] for name in names):
-                found[kind].append((line.t, [heard[kind][name] for name in names]))
+        state, sent = line.body.get("joint_state"), line.body.get("output")
+        # What a gate would not take, or is no set-point of every joint, was not the arm.
+        with contextlib.suppress(TypeError, ValueError, KeyError, OverflowError, AttributeError):
+            if state is not None:
+                feedback.hear(line.t, state["names"], state["positions"])
+                if feedback.whole:
+                    found["measured"].append((line.t, feedback.positions.tolist()))
+            if sent is not None:
+                given = sent.get("names") or output_joints or names
+                values = dict(zip(given, sent["positions"], strict=True))
+                row = [float(values[name]) for name in names]
+                if all(map(math.isfinite, row)):
+                    found["sent"].append((line.t, row))
     return {
         kind: Positions(np.array([t for t, _ in rows]), np.array([q for _, q in rows], dtype=float))
         for kind, rows in found.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from smolvla_ros import __version__
@@ -45,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration."""
     arguments = make_parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as of `| head`: nobody wants the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ConfigError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)

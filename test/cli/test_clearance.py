@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from math import cos, sin
 
 import numpy as np
@@ -81,7 +84,7 @@ def test_what_was_sent_and_what_was_measured_are_told_apart(clearance):
 
 
 def test_the_space_that_the_links_took_is_a_box_that_holds_them_with_the_margin(clearance):
-    lines = [measured(0.1 * k, turn=q, lift=0.0, grip=0.03) for k, q in enumerate((0.0, np.pi / 2))]
+    lines = [measured(2.0 * k, turn=q, lift=0.0, grip=0.03) for k, q in enumerate((0.0, np.pi / 2))]
     found, _ = clearance(lines)
     # The finger mimics: 30 mm out, 10 mm wide on its centre line 20 mm off the axis.
     np.testing.assert_allclose(found["space"]["left"]["high"], [0.57, 0.57, 0.46], atol=1e-9)
@@ -94,14 +97,18 @@ def test_the_space_that_the_links_took_is_a_box_that_holds_them_with_the_margin(
     assert (size - (high - low + 0.04) < 0.02 + 1e-9).all(), "and not much larger"
 
 
-def test_parts_count_together_and_what_is_no_position_is_left_out(clearance):
+def test_parts_count_together_and_what_no_gate_would_take_is_left_out(clearance):
     lines = [
         measured(0.0, turn=0.0, lift=-0.2),
         measured(0.1, grip=0.0),
+        measured(0.15, turn=0.0, lift=-37.0),  # a glitch: no motion explains it
         {"t": 0.2, "joint_state": {"names": ["lift"], "positions": [float("nan")]}},
         {"t": 0.3, "joint_state": {"names": ["lift", "turn"], "positions": [0.5]}},
+        {"t": 0.35, "joint_state": {"names": "lift"}},
         {"t": 0.4, "command": {"source": "policy"}},
         {"t": 0.5, "output": {"positions": None}},
+        {"t": 0.5, "output": {"positions": [0.0, 0.0]}},
+        {"t": 0.5, "output": {"positions": [0.0, float("nan"), 0.0]}},
         measured(0.6, wheel=7.0),
         measured(20.0, lift=-0.1),
     ]
@@ -111,6 +118,19 @@ def test_parts_count_together_and_what_is_no_position_is_left_out(clearance):
         lowest(-0.2), abs=1e-5
     )
     assert found["duration_s"] == pytest.approx(19.9)
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
+    (tmp_path / "arm.urdf").write_text(TURRET)
+    words = ["srdf", "--urdf", str(tmp_path / "arm.urdf"), "--samples", "10"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "smolvla_ros.cli.main", *words],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_input_without_a_whole_position_is_an_error(clearance):
