@@ -354,8 +354,22 @@ class MotorConfig(JointMapEntry):
     motor: str = key("", doc="LeRobot's name of its motor; absent: the joint's")
 
 
+class _Mapped:
+    """A section with a joint map of LeRobot's motors."""
+
+    joint_map: dict[str, MotorConfig]
+
+    def units(self) -> list[JointUnit]:
+        """How LeRobot writes each joint."""
+        return [JointUnit(n, e.unit, e.sign, e.offset) for n, e in self.joint_map.items()]
+
+    def motors(self) -> dict[str, str]:
+        """Joint → LeRobot's name of its motor."""
+        return {name: entry.motor or name for name, entry in self.joint_map.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
-class ArmConfig:
+class ArmConfig(_Mapped):
     """Parameters of a real arm's driver."""
 
     robot: RobotConfig = key(doc="urdf and srdf")
@@ -372,14 +386,6 @@ class ArmConfig:
     retries: int = key(2, doc="further tries of a transaction", at_least=0, at_most=20)
     reply_timeout: float = key(0.03, doc="s that a motor has to answer", above=0.0, at_most=1.0)
     lost_after: float = key(0.3, doc="s without an answer until the bus is opened anew", above=0.0)
-
-    def units(self) -> list[JointUnit]:
-        """The joint map's entries."""
-        return [JointUnit(n, e.unit, e.sign, e.offset) for n, e in self.joint_map.items()]
-
-    def motors(self) -> dict[str, str]:
-        """Joint → LeRobot's name of its motor."""
-        return {name: entry.motor or name for name, entry in self.joint_map.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,7 +422,7 @@ class JogKeyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeleopConfig:
+class TeleopConfig(_Mapped):
     """Parameters of a teleoperator."""
 
     robot: RobotConfig = key(doc="urdf and srdf")
@@ -435,10 +441,6 @@ class TeleopConfig:
     def __post_init__(self) -> None:
         if bool(self.joint_map) == bool(self.keys):
             raise ConfigError("joint_map: a leader needs it, a keyboard needs keys; write one")
-
-    def motors(self) -> dict[str, str]:
-        """Joint → LeRobot's name of the leader's motor."""
-        return {name: entry.motor or name for name, entry in self.joint_map.items()}
 
 
 SECTIONS: dict[str, type] = {
@@ -629,9 +631,8 @@ def load_teleop_joints(
         raise ConfigError(problems)
     if config.keys:
         return None
-    units = [JointUnit(n, e.unit, e.sign, e.offset) for n, e in config.joint_map.items()]
     try:
-        return JointMap(units, robot.limits_by_name())
+        return JointMap(config.units(), robot.limits_by_name())
     except ValueError as error:
         raise ConfigError(f"{where}.joint_map: {error}") from error
 

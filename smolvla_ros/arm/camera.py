@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from smolvla_ros.arm.devices import Lost, decode
+from smolvla_ros.arm.errors import one_line
 from smolvla_ros.schema import ConfigError
 
 _RETRY = 1.0  # s from a failure to the next try
@@ -74,7 +75,7 @@ class LerobotCamera:
         except Lost:
             raise
         except Exception as error:  # drivers and plug-ins raise what they like
-            raise Lost(_line(error)) from error
+            raise Lost(one_line(error)) from error
 
     def _warm_up(self, seconds: float) -> None:
         """Exposure and white balance settle."""
@@ -95,7 +96,7 @@ class LerobotCamera:
             try:
                 rgb = self._device.async_read(timeout_ms=timeout * 1e3)
             except Exception as error:
-                raise Lost(_line(error)) from error
+                raise Lost(one_line(error)) from error
             rgb, captured = _newest(self._device) or (rgb, time.perf_counter())
             if captured != self._last:  # else it came between reading and looking at the time
                 break
@@ -232,7 +233,3 @@ def _newest(device: Any) -> tuple[np.ndarray, float] | None:
         rgb = getattr(device, "latest_frame", None) if rgb is None else rgb
         at = device.latest_timestamp
     return None if rgb is None or at is None else (rgb, at)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

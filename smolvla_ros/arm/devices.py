@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from smolvla_ros.arm.errors import one_line
 from smolvla_ros.schema import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 class Lost(Exception):
@@ -73,3 +77,19 @@ def decode(base: str, kind: str, options: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(
             f"{where}.options: {kind}: {words}; see LeRobot's {known[kind].__name__}"
         ) from error
+
+
+def let_ports_go(device: Any) -> None:
+    """Close the ports of a device that did not disconnect: LeRobot wants the motors' word first,
+    and without it keeps the port, which then has another name when the cable is back.
+
+    Args:
+        device: one with a bus of motors, or with parts that have one each.
+    """
+    for part in (device, *vars(device).values()):
+        bus = getattr(part, "bus", None)
+        try:
+            if getattr(bus, "is_connected", False):
+                bus.disconnect(disable_torque=False)
+        except Exception as error:  # of a plug-in's bus
+            log.warning("%s: closing its port: %s", device, one_line(error))

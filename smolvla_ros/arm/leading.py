@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_TRAILS = 0.5  # s in which the arm may be further from where it is led than it may begin
+
 
 class State(enum.Enum):
     """Of a teleoperator."""
@@ -18,11 +20,12 @@ class State(enum.Enum):
 
 class Leading:
     """Nothing leaves before somebody asks; then the leader must be near the arm, and what
-    leaves begins where the arm is and goes over to the leader. After it was lost, somebody
-    has to ask again.
+    leaves begins where the arm is and goes over to the leader. After it was lost, or the arm
+    did not come along for half a second, somebody has to ask again.
 
     Args:
-        names: the ``D`` joints. tolerance: rad (m) from the arm within which it takes over.
+        names: the ``D`` joints. tolerance: rad (m) from the arm within which it takes over, and
+            stays.
         blend: seconds over which the arm goes over to the leader.
     """
 
@@ -32,7 +35,7 @@ class Leading:
         self.reason = ""
         """Why it is not leading, for people."""
         self._offset = np.zeros(len(self._names))
-        self._since = 0.0
+        self._since = self._near = 0.0
 
     def start(self) -> None:
         """Lead as soon as the leader is near the arm."""
@@ -49,7 +52,7 @@ class Leading:
         """``[D]`` rad for the arm, or None: it is not led.
 
         Args:
-            now: any steady seconds. leader: ``[D]`` rad. measured: ``[D]`` rad of the arm; None
+            now: steady seconds. leader: ``[D]`` rad. measured: ``[D]`` rad of the arm; None
                 where that is not known.
         """
         if self.state is State.WAITING:
@@ -57,7 +60,19 @@ class Leading:
         if self.state is not State.LEADING:
             return None
         left = max(0.0, 1.0 - (now - self._since) / self._blend)
-        return leader + left * self._offset
+        row = leader + left * self._offset
+        if measured is not None and np.abs(row - measured).max() <= self._tolerance:
+            self._near = now
+        elif now - self._near > _TRAILS:
+            # It was stopped, or somebody else has it: it must not go to the leader from afar
+            # when it is let go.
+            self.pause(
+                "no fresh joint states of the arm"
+                if measured is None
+                else "the arm does not follow; bring the leader back to it, then start again"
+            )
+            return None
+        return row
 
     def _try(self, now: float, leader: np.ndarray, measured: np.ndarray | None) -> None:
         if measured is None:
@@ -75,4 +90,4 @@ class Leading:
             )
             return
         self.state, self.reason = State.LEADING, ""
-        self._offset, self._since = offset, now
+        self._offset, self._since, self._near = offset, now, now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -14,14 +15,16 @@ from lerobot.robots.robot import Robot
 from lerobot.robots.utils import make_robot_from_config
 
 from smolvla_ros.arm.calibration import missing, outside
-from smolvla_ros.arm.devices import decode
-from smolvla_ros.arm.errors import ArmError
+from smolvla_ros.arm.devices import decode, let_ports_go
+from smolvla_ros.arm.errors import ArmError, one_line
 from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
 from smolvla_ros.robot import JointMap, JointUnit, RobotModel
 from smolvla_ros.schema import ConfigError
 
 if TYPE_CHECKING:
     from smolvla_ros.cell import ArmConfig
+
+log = logging.getLogger(__name__)
 
 _UNITS = {MotorNormMode.DEGREES: "degrees", MotorNormMode.RANGE_0_100: "percent"}
 _SPAN = 6  # reads over which velocities are taken: one alone is an encoder tick or none
@@ -59,7 +62,7 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
     try:
         return make_robot_from_config(config)
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"{where}.options: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}.options: {one_line(error)}") from error
 
 
 def _not_yours(options: Mapping[str, Any], where: str) -> list[str]:
@@ -147,6 +150,8 @@ class LeRobotArm:
             prefix: SerialBus(part.bus, part.calibration, part.calibration_fpath, retries, reply)
             for prefix, part in self._parts.items()
         }
+        # A maker's own library raises what it likes.
+        self._errors = BUS_ERRORS if self._buses else (Exception,)
         self._seen: deque[tuple[float, np.ndarray]] = deque(maxlen=_SPAN)
 
     # -- before anything is opened ----------------------------------------------------------
@@ -252,9 +257,10 @@ class LeRobotArm:
     def _connect_other(self) -> None:
         try:
             self.robot.connect(calibrate=False)
-        except BUS_ERRORS as error:
-            raise ArmError(f"{self.robot.name}: {' '.join(str(error).split())}") from error
-        if not self.robot.is_calibrated:
+            calibrated = self.robot.is_calibrated
+        except self._errors as error:
+            raise ArmError(f"{self.robot.name}: {one_line(error)}") from error
+        if not calibrated:
             raise ArmError(
                 f"{self.robot.calibration_fpath}: the calibration is missing or another one; "
                 f"`lerobot-calibrate --robot.type={self.robot.config.type}`"
@@ -264,8 +270,14 @@ class LeRobotArm:
         """Close the ports; torque stays on."""
         for bus in self._buses.values():
             bus.close()
-        if not self._buses and self.robot.is_connected:
-            self.robot.disconnect()
+        if self._buses:
+            return
+        try:
+            if self.robot.is_connected:
+                self.robot.disconnect()
+        except self._errors as error:  # one that has gone cannot be said goodbye to
+            log.warning("%s: disconnecting: %s", self.robot.name, one_line(error))
+            let_ports_go(self.robot)
 
     # -- torque -------------------------------------------------------------------------------
 
@@ -346,13 +358,14 @@ class LeRobotArm:
         for attempt in range(self._retries + 1):
             try:
                 seen = self.robot.get_observation()
+                values = np.array([float(seen[k]) for k in self._keys])
                 break
-            except BUS_ERRORS as error:
+            except self._errors as error:
                 self.errors["read"] += 1
                 self._recover()
                 if attempt == self._retries:
-                    raise ArmError(f"no answer: {' '.join(str(error).split())}") from error
-        q = self._map.to_urdf(np.array([float(seen[k]) for k in self._keys]))
+                    raise ArmError(f"no answer: {one_line(error)}") from error
+        q = self._map.to_urdf(values)
         now = time.monotonic()
         velocities = np.zeros(len(q))
         if self._seen:
@@ -370,10 +383,10 @@ class LeRobotArm:
         values = self._map.to_policy(positions)
         try:
             self.robot.send_action(dict(zip(self._keys, map(float, values), strict=True)))
-        except BUS_ERRORS as error:
+        except self._errors as error:
             self.errors["write"] += 1
             self._recover()
-            raise ArmError(f"cannot be sent: {' '.join(str(error).split())}") from error
+            raise ArmError(f"cannot be sent: {one_line(error)}") from error
 
     def _recover(self) -> None:
         for bus in self._buses.values():

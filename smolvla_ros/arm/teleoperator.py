@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from smolvla_ros.arm.devices import Lost, decode
+from smolvla_ros.arm.devices import Lost, decode, let_ports_go
+from smolvla_ros.arm.errors import one_line
 from smolvla_ros.robot import JointMap
 from smolvla_ros.schema import ConfigError
 
@@ -31,11 +32,6 @@ class LerobotTeleoperator:
         self._kind, self._where = kind, where
         self._device: Any = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it was opened and not closed since."""
-        return self._device is not None
-
     def open(self) -> None:
         """Connect; nothing is calibrated, nobody is asked anything.
 
@@ -55,7 +51,7 @@ class LerobotTeleoperator:
             raise ConfigError(f"{self._where}: {error}") from error
         except Exception as error:  # drivers and plug-ins raise what they like
             self.close()
-            raise Lost(_line(error)) from error
+            raise Lost(one_line(error)) from error
         if calibrated is False:  # a keyboard's is None
             self.close()
             raise ConfigError(
@@ -78,16 +74,19 @@ class LerobotTeleoperator:
         try:
             return self._device.get_action()
         except Exception as error:
-            raise Lost(_line(error)) from error
+            raise Lost(one_line(error)) from error
 
     def close(self) -> None:
         """Disconnect, if it is connected."""
         device, self._device = self._device, None
+        if device is None:
+            return
         try:
-            if device is not None and device.is_connected:
+            if device.is_connected:
                 device.disconnect()
         except Exception as error:  # one that has gone cannot be said goodbye to
             log.info("%s: disconnecting: %s", self._where, error)
+        let_ports_go(device)
 
 
 class LeaderJoints:
@@ -166,7 +165,3 @@ class Jogging:
 
 def _names(pressed: Iterable[Any]) -> set[Any]:
     return {getattr(key, "name", key) for key in pressed}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

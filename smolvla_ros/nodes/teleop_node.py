@@ -129,6 +129,9 @@ class TeleopNode(Node):
             action = self._device.read()
             stamp, now = self.get_clock().now().to_msg(), time.monotonic()
             with self._lock:
+                if (silent := self._silence()) and self._leading.state is not State.PAUSED:
+                    # It hung, and may be anywhere by now.
+                    self._leading.pause(f"the teleoperator gave {silent}")
                 row = self._step(action, now, min(now - last, _LONGEST))
                 self._answered, self._lost = now, ""
             if row is not None:

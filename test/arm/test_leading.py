@@ -66,6 +66,37 @@ def test_one_that_was_lost_has_to_be_asked_for_again():
     assert leading.reason == "" and leading.step(2.0, ARM, ARM) is not None
 
 
+def leading_from(arm):
+    leading = Leading(NAMES, 0.3, 1.0)
+    leading.start()
+    assert leading.step(0.0, arm, arm) is not None
+    return leading
+
+
+def test_an_arm_that_does_not_come_along_is_given_back():
+    leading, leader, t = leading_from(ARM), ARM.copy(), 0.0
+    while (row := leading.step(t := t + 0.02, leader, ARM)) is not None:
+        leader = leader + np.array([0.01, 0.0])
+        assert row[0] < ARM[0] + 0.6
+    assert leading.state is State.PAUSED and leading.reason.startswith("the arm does not follow")
+    assert leading.step(t + 1.0, ARM, ARM) is None, "until somebody asks"
+
+
+def test_an_arm_that_lags_behind_and_comes_after_is_led_on():
+    leading, arm = leading_from(ARM), ARM.copy()
+    for k in range(1, 100):
+        row = leading.step(0.02 * k, ARM + np.array([0.5, 0.0]), arm)
+        assert row is not None
+        arm = arm + np.clip(row - arm, -0.015, 0.015)
+
+
+def test_an_arm_that_is_not_heard_of_is_given_back():
+    leading = leading_from(ARM)
+    assert leading.step(0.4, ARM, None) is not None
+    assert leading.step(0.6, ARM, None) is None
+    assert leading.reason == "no fresh joint states of the arm"
+
+
 def leader(**motors):
     units = [JointUnit("pan", "degrees", -1, 0.1), JointUnit("jaw", "percent")]
     joints = JointMap(units, {"pan": (-2.0, 2.0), "jaw": (0.0, 1.5)})

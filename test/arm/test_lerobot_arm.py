@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from feetech_bus import (
-    GOAL,
     OVERLOAD,
     POSITION,
     TEMPERATURE,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,15 +52,24 @@ def test_the_leaders_pose_is_read_in_radians_and_it_is_limp(bench, leader):
     assert not bench.bus.goals, "and nothing else does"
 
 
+def terminals() -> list[str]:
+    """Those that this process has open."""
+    found = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()]
+    return [name for name in found if name.startswith("/dev/pts/")]
+
+
 def test_a_leader_that_is_pulled_out_is_lost_and_can_be_opened_again(bench, leader):
     with pytest.raises(Lost):
         LerobotTeleoperator("so101_leader", bench.options | {"port": "/dev/none"}, "t").open()
+    before = terminals()
     patiently(leader.open)
+    assert len(terminals()) == len(before) + 1
     patiently(leader.read)
     bench.bus.unplug()
     with pytest.raises(Lost):
         leader.read()
     leader.close()
+    assert terminals() == before, "or the system gives it another name when it is back"
     with pytest.raises(Lost):
         leader.open()
     bench.bus.plug()

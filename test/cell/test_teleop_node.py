@@ -29,6 +29,7 @@ TOPIC = "teleop/joint_states"
 ELBOW = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 PUPPET = """
     import json
+    import time
     from dataclasses import dataclass
     from pathlib import Path
 
@@ -64,6 +65,8 @@ PUPPET = """
             pass
 
         def get_action(self):
+            while self._config.strings.with_suffix(".stuck").exists():
+                time.sleep(0.01)
             return json.loads(self._config.strings.read_text())
 
         def send_feedback(self, feedback):
@@ -245,6 +248,32 @@ def test_keys_of_a_plug_in_jog_the_arm_while_they_are_held(domain, tmp_path, pup
         pull()
         says(arm, "paused: it was lost: ")
         assert arm.is_silent()
+
+
+@pytest.mark.timeout(600)
+def test_a_leader_that_hung_does_not_take_the_arm_to_where_it_is_by_then(domain, tmp_path, puppet):
+    strings, pull = puppet
+    cell = write_cell(
+        tmp_path,
+        type="puppet",
+        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        joint_map={"shoulder_pan": {"unit": "radians", "motor": "pan"}},
+    )
+    pull(**{"pan.pos": tabletop()[1].pose("ready")[0]})
+    with teleop(domain, tmp_path, cell) as arm:
+        assert call(arm, "start")[0]
+        wait_until(lambda: arm.rows, 20, "it leads")
+        stuck = strings.with_suffix(".stuck")
+        stuck.touch()
+        says(arm, "no teleoperator: no answer for ")
+        before = len(arm.rows)
+        pull(**{"pan.pos": arm.ready[0] + 0.2})
+        stuck.unlink()
+        says(arm, "paused: the teleoperator gave no answer for ")
+        assert arm.is_silent() and len(arm.rows) == before
+        assert call(arm, "start")[0]
+        wait_until(lambda: len(arm.rows) > before, 20, "it leads again")
+        assert abs(arm.rows[before]["shoulder_pan"] - arm.ready[0]) < 0.1, "from where the arm is"
 
 
 KEYBOARD = {
