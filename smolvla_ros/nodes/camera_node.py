@@ -85,8 +85,9 @@ class CameraNode(Node):
             compressed.publish(
                 messages.rgb_to_jpeg(picture.rgb, config.jpeg_quality, frame_id, stamp)
             )
-        info.header.frame_id, info.header.stamp = frame_id, stamp
-        infos.publish(info)
+        if infos.get_subscription_count():
+            info.header.frame_id, info.header.stamp = frame_id, stamp
+            infos.publish(info)
 
     def _look(self) -> None:
         for name, stream in self._streams.items():

@@ -29,6 +29,10 @@ PLUGIN = """
     from lerobot.robots import Robot, RobotConfig
 
 
+    class Tangled(Exception):
+        pass  # a maker's library has errors of its own
+
+
     @RobotConfig.register_subclass("puppet")
     @dataclass
     class PuppetConfig(RobotConfig):
@@ -46,7 +50,7 @@ PLUGIN = """
 
         def _hanging(self):
             if self._strings.with_suffix(".cut").exists():
-                raise ConnectionError("the strings are cut")
+                raise Tangled("the strings are cut")
             return json.loads(self._strings.read_text())
 
         observation_features = property(lambda self: dict.fromkeys(self._hanging(), float))
@@ -74,6 +78,7 @@ PLUGIN = """
             return action
 
         def disconnect(self):
+            self._hanging()
             self._there = False
 """
 

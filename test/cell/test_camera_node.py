@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 import yaml
 from cells import tabletop
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.publisher import Publisher
 from rig import wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from video import HEIGHT, WIDTH, Pipe, number
@@ -19,6 +21,7 @@ pytest.importorskip("lerobot", reason="the extra policy is not installed")
 
 from smolvla_ros.cli.processes import CellProcesses, environment
 from smolvla_ros.cli.watch import Watcher
+from smolvla_ros.nodes.camera_node import CameraNode
 from smolvla_ros.ros import messages, qos
 
 PATIENCE = 120  # s for a process that imports LeRobot on a machine that does other things too
@@ -112,6 +115,36 @@ def test_pictures_go_out_with_their_time_and_come_back_after_the_camera_was_gone
             wait_until(lambda: watcher.says("camera") == "publishing pictures", 5, "says so")
             codes = nodes.end()
         assert codes == {"camera": 0}
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Topics that this process publishes a message on, as often as it does."""
+    topics, publish = [], Publisher.publish
+
+    def note(self, message):
+        topics.append(self.topic_name)
+        publish(self, message)
+
+    monkeypatch.setattr(Publisher, "publish", note)
+    return topics
+
+
+def test_nothing_is_published_that_nobody_hears(domain, tmp_path, published):
+    with Pipe(tmp_path / "front.y4m") as pipe:
+        cell = write_cell(tmp_path, front=device(pipe.path))
+        rclpy.init(args=["--ros-args", "--params-file", str(cell)], domain_id=domain)
+        node = CameraNode()
+        try:
+            stream = node._streams["front"]
+            wait_until(lambda: stream.pictures > 10, 60, "pictures")
+            assert not [topic for topic in published if topic.startswith("/front")]
+            node.create_subscription(CameraInfo, "front/camera_info", print, qos.SENSOR_DATA)
+            wait_until(lambda: "/front/camera_info" in published, 10, "what somebody hears")
+        finally:
+            node.close()
+            node.destroy_node()
+            rclpy.shutdown()
 
 
 @pytest.mark.parametrize(
