@@ -95,6 +95,13 @@ def test_a_gate_between_policy_and_controller_is_well_wherever_it_is_remapped_to
     ]
 
 
+def test_what_nobody_hears_is_doubted_unless_it_is_a_shadow(cell) -> None:
+    cell.writes("safety_monitor", "shadow/arm/joint_trajectory")
+    heard_by_nobody = [line for level, line in cell.findings() if level == "warning"]
+    assert len(heard_by_nobody) == 1 and "nobody subscribes" in heard_by_nobody[0]
+    assert [level for level, _ in cell.findings(shadow=True)] == ["ok", "ok"]
+
+
 def test_whoever_writes_to_the_gates_controller_is_an_error(cell) -> None:
     cell.writes("safety_monitor", f"{CONTROLLER}/joint_trajectory")
     cell.writes("rqt", f"{CONTROLLER}/joint_trajectory")
