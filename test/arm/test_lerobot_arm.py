@@ -200,8 +200,8 @@ def test_an_arm_that_is_moved_quickly_gets_no_torque_until_it_is_held_still(benc
 
 
 class Worsening(Still):
-    """From the second instruction on that changes something, the line is too bad for a hundred;
-    ``pulled`` is how many motors have had torque."""
+    """The line becomes too bad for a hundred instructions, once each motor has got two that
+    begin its configuration; ``pulled`` is how many motors have had torque."""
 
     def __init__(self, bench):
         super().__init__(bench.plant.names, bench.plant.q)
@@ -209,7 +209,7 @@ class Worsening(Still):
 
     def drive(self, goals: np.ndarray) -> None:
         self._changes += 1
-        self._faults.drop = 0.3 if self._changes > 1 else 0.0
+        self._faults.drop = 0.3 if self._changes > 13 else 0.0
         self.pulled = max(self.pulled, int(np.isfinite(goals).sum()))
         super().drive(goals)
 
@@ -322,6 +322,7 @@ def test_a_cable_that_is_pulled_out_while_the_motors_are_looked_at_is_an_error_o
     def pull_out(seconds: float) -> None:
         if threading.current_thread() is asks:  # between an answer and what may come behind it
             bench.bus.unplug()
+            pause(0.2)  # the emulator may be waiting for bytes of it
         pause(seconds)
 
     monkeypatch.setattr(time, "sleep", pull_out)

@@ -91,26 +91,28 @@ def test_after_a_gap_it_follows_on_the_line_without_new_set_points() -> None:
     st.lists(
         st.tuples(
             st.one_of(st.floats(0.0, 0.5), st.floats(0.0, 0.002)),  # s since the last
-            st.one_of(st.none(), st.tuples(st.floats(-1, 1), st.floats(-1, 1))),
+            st.one_of(st.none(), st.tuples(*2 * [st.floats(-0.2, 0.2)])),  # from the last
             st.booleans(),  # whether the bus takes it
+            st.integers(1, 20),  # times
         ),
-        max_size=60,
+        max_size=10,
     )
 )
 def test_what_is_written_is_never_faster_than_the_arm_may_be(story) -> None:
     arm, now, last = watchdog(), 0.0, np.zeros(2)
     written = [(0.0, last)]
-    for pause, wanted, taken in story:
-        now += pause
-        if wanted is not None:
-            arm.hear(now, np.array(wanted), TICK)
-        q = arm.due(now)
-        if q is not None:
-            assert (np.abs(q - last) <= VELOCITY * TICK * (1 + 1e-5)).all()
-            if taken:
-                arm.wrote(now, q)
-                last = q
-                written.append((now, q))
+    for pause, ahead, taken, times in story:
+        for _ in range(times):
+            now += pause
+            if ahead is not None:
+                arm.hear(now, last + ahead, TICK)
+            q = arm.due(now)
+            if q is not None:
+                assert (np.abs(q - last) <= VELOCITY * TICK * (1 + 1e-5)).all()
+                if taken:
+                    arm.wrote(now, q)
+                    last = q
+                    written.append((now, q))
     for i, (began, here) in enumerate(written):
         for ended, there in written[i + 1 :]:
             may = VELOCITY * (ended - began + TICK + LATE)
