@@ -70,12 +70,14 @@ class Still:
 
 class Simulated:
     """A MuJoCo world as a plant. ``lock`` guards the world, whoever else looks at it; somebody
-    steps it (:meth:`run` does, in real time, until ``closing`` is set)."""
+    steps it (:meth:`run` does, in real time, until ``closing`` is set). A hand holds the arm up
+    until it has torque for the first time; after that it falls without."""
 
     def __init__(self, world, lock: threading.Lock | None = None):
         self.names = world.robot.names
         self.lock = lock or threading.Lock()
         self._world = world
+        self._by_hand = True
         self._gains = (world.model.actuator_gainprm.copy(), world.model.actuator_biasprm.copy())
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
@@ -84,6 +86,9 @@ class Simulated:
 
     def drive(self, goals: np.ndarray) -> None:
         limp = np.isnan(goals)
+        self._by_hand &= bool(limp.all())
+        if self._by_hand:
+            return
         with self.lock:
             model = self._world.model
             for values, kept in zip(
