@@ -21,6 +21,7 @@ from smolvla_ros.cell import SourceConfig
 from smolvla_ros.ros.messages import duration_msg, seconds
 from smolvla_ros.ros.timing import steady_clock
 from smolvla_ros.safety import Gate, Refused
+from smolvla_ros.safety.command import MAX_POINTS
 from smolvla_ros.safety.goal import (
     End,
     ErrorCode,
@@ -33,6 +34,7 @@ from smolvla_ros.safety.goal import (
 )
 from smolvla_ros.safety.recording import Ring, command_line
 
+_UNKNOWN = "off: this rclpy starts goals in a way that is not known here"
 OFF = "off: control_msgs is not installed (sudo apt install ros-$ROS_DISTRO-control-msgs)"
 SHADOW = "shadow: the gate has carried it out, the arm was sent nothing"
 
@@ -81,6 +83,10 @@ class TrajectoryAction:
             self.status = OFF
             node.get_logger().warning(f"{source.topic}: {OFF}")
             return
+        if not hasattr(ServerGoalHandle, "_update_state"):  # see _on_accepted
+            self.status = _UNKNOWN
+            node.get_logger().error(f"{source.topic}: {_UNKNOWN}")
+            return
         self._type = FollowJointTrajectory
         self._server = ActionServer(
             node,
@@ -128,6 +134,9 @@ class TrajectoryAction:
             raise Refused("multi_dof", "tolerances of several degrees of freedom are not supported")
         trajectory, source = request.trajectory, self._source
         names = list(trajectory.joint_names)
+        # Before a row is touched: this is the thread that hears joint states and `stop`.
+        if len(trajectory.points) > MAX_POINTS:
+            raise Refused("too_long", f"{len(trajectory.points)} points; at most {MAX_POINTS}")
         times, positions = with_velocities(
             [seconds(p.time_from_start) for p in trajectory.points],
             [p.positions for p in trajectory.points],

@@ -125,7 +125,9 @@ def with_velocities(
     velocities: Sequence[Sequence[float]],
 ) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
     """Rows on the path that positions and velocities mean together: a cubic between each two,
-    as a joint trajectory controller goes. Without velocities the rows stay as they are.
+    as a joint trajectory controller goes that is given no accelerations. (With them it goes by
+    quintics, through the same points at the same velocities.) Without velocities the rows stay
+    as they are.
 
     Raises:
         Refused: velocities of some rows only, of another length, or that are no numbers.

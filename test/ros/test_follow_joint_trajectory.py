@@ -18,7 +18,7 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 
 from smolvla_ros.cell import SourceConfig
 from smolvla_ros.cli.processes import private_domain
-from smolvla_ros.ros import messages
+from smolvla_ros.ros import follow_joint_trajectory, messages
 from smolvla_ros.ros.follow_joint_trajectory import OFF, SHADOW, TrajectoryAction
 from smolvla_ros.safety.recording import Ring
 
@@ -147,6 +147,11 @@ def test_without_control_msgs_the_action_is_off_and_says_so(context, monkeypatch
     assert Bench(context).action.status == OFF
 
 
+def test_an_rclpy_that_starts_goals_otherwise_turns_the_action_off(context, action, monkeypatch):
+    monkeypatch.delattr(follow_joint_trajectory.ServerGoalHandle, "_update_state")
+    assert Bench(context).action.status.startswith("off: this rclpy")
+
+
 def test_a_goal_with_feedback(bench):
     bench.enable()
     start = bench.run.q.copy()
@@ -202,6 +207,9 @@ def test_what_cannot_be_carried_out_is_aborted_with_code_and_reason(bench):
     def nothing(goal):
         goal.trajectory.points = []
 
+    def long(goal):
+        goal.trajectory.points = goal.trajectory.points[:1] * 1001
+
     def multi(goal):
         goal.multi_dof_trajectory.joint_names = ["base"]
 
@@ -216,6 +224,7 @@ def test_what_cannot_be_carried_out_is_aborted_with_code_and_reason(bench):
         unknown: (codes.INVALID_JOINTS, "elbow_of_another"),
         old: (codes.OLD_HEADER_TIMESTAMP, "before_enable"),
         nothing: (codes.INVALID_GOAL, "empty"),
+        long: (codes.INVALID_GOAL, "too_long"),
         multi: (codes.INVALID_GOAL, "multi_dof"),
         short: (codes.INVALID_GOAL, "point 3: 1 velocities, 6 positions"),
         elsewhere: (codes.INVALID_GOAL, "start_pose"),
