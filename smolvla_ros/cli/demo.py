@@ -141,7 +141,7 @@ class Asked:
         if when == _DONE:
             ready = self._done is not None
         else:  # a moment later: what moves then moves for this instruction
-            ready = waited > 0.5 and _speed(watcher.recording.measured) > _UNDER_WAY
+            ready = waited > 0.25 and _speed(watcher.recording.measured) > _UNDER_WAY
         return ready or waited > patience
 
     def say_until_heard(self, watcher) -> None:
