@@ -23,11 +23,7 @@ from smolvla_ros.share import share
 
 _READY = ("no observation: instruction: none given", "publishing chunks")
 _DONE, _MOVING = "done", "moving"  # of what was asked for before: when the next is given
-_INSTRUCTIONS = (
-    ("touch the green block", _DONE),
-    ("touch the blue block", _DONE),
-    ("pick up the red block", _MOVING),
-)
+_INSTRUCTIONS = (("touch the green block", _DONE), ("pick up the red block", _DONE))
 _OPTIONS = {_DONE: "instruction", _MOVING: "meanwhile"}
 _UNDER_WAY = 0.3  # rad/s of the fastest joint at which the arm is under way
 MOVED = 0.05  # rad of travel, summed over the joints, that count as moving
