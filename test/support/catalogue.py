@@ -86,11 +86,10 @@ TITLES = {
 }
 
 NOT_TESTABLE = {
-    "F31": "the FollowJointTrajectory action and controller_manager need control_msgs and "
-    "ros2_control, which are not here; the monitor watches topics for foreign publishers instead",
+    "F31": "controller_manager and its controllers need ros2_control, which is not here; foreign "
+    "publishers stop the monitor, and it names clients of a controller's action when it is enabled",
     "F33": "rmw_zenoh is not here; the gate uses its own timers and no QoS deadline at all",
-    "F68": "the output is positions only; there is no velocity or effort output to fall silent",
     "F77": "needs SROS2 permissions; reset is a service of its own, which no policy node calls",
-    "F81": "no driver of a real arm is in the package; the gate publishes the stop position for "
-    "ever and never lets go of torque",
+    "F81": "needs a real arm; the gate publishes the stop position for ever, and the arm node "
+    "keeps the torque on until ~/torque is asked for (tried on the emulated bus)",
 }
