@@ -269,6 +269,10 @@ def _vla(found: Found) -> str:
         "      front: {topic: front/image_raw, feature: observation.images.front}",
         "      wrist: {topic: wrist/image_raw, feature: observation.images.wrist}",
     ]
+    return _commented_out(lines)
+
+
+def _commented_out(lines: Iterable[str]) -> str:
     return "\n".join(f"# {line}" for line in lines) + "\n"
 
 
@@ -290,7 +294,7 @@ def _arm(found: Found) -> str:
         "    # rad/s of what is written after a gap: the largest of the limits above, or more",
         "    # max_velocity: 1.0",
     ]
-    return "\n".join(f"# {line}" for line in lines) + "\n"
+    return _commented_out(lines)
 
 
 def _camera() -> str:
@@ -304,7 +308,7 @@ def _camera() -> str:
         "        options: {index_or_path: /dev/video0, fps: 30, width: 640, height: 480}",
         "        latency: 0.03              # s from the exposure until the driver has a picture",
     ]
-    return "\n".join(f"# {line}" for line in lines) + "\n"
+    return _commented_out(lines)
 
 
 def _teleop(found: Found) -> str:
@@ -320,7 +324,7 @@ def _teleop(found: Found) -> str:
         "    # keys:",
         f"    #   a: {{joint: {_quoted(found.robot.names[0])}, speed: 0.3}}",
     ]
-    return "\n".join(f"# {line}" for line in lines) + "\n"
+    return _commented_out(lines)
 
 
 def _leading(found: Found) -> list[str]:

@@ -88,7 +88,7 @@ def test_a_leader_of_another_calibration_is_refused(bench, leader):
     assert str(bench.file) in line and "lerobot-calibrate --teleop.type=so101_leader" in line
 
 
-@pytest.mark.skipif(find_spec("pynput") is not None, reason="pynput is installed")
+@pytest.mark.skipif(find_spec("pynput") is not None, reason="needs an environment without pynput")
 def test_a_keyboard_without_its_library_says_what_to_install():
     with pytest.raises(ConfigError, match=r"^teleop: 'pynput' is required"):
         LerobotTeleoperator("keyboard", {}, "teleop").open()
