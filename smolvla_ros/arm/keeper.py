@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +152,10 @@ class Keeper:
                 if self._watchdog.mode is Mode.LOST:
                     self._find()
                     read_at = time.monotonic()
-                wrote, now = self._write(), time.monotonic()
+                wrote = self._write()
+                if self._watchdog.unsure:
+                    self._ask()
+                now = time.monotonic()
                 if now >= (read_at - slack if wrote else read_at + slack):
                     read_at = now + self._period
                     self._read()
@@ -173,7 +177,8 @@ class Keeper:
             setpoint, self._setpoint = self._setpoint, None
             job = self._jobs.popleft() if self._jobs else None
         if setpoint is not None:
-            self._watchdog.hear(*setpoint)
+            at, q, over = setpoint
+            self._watchdog.hear(at, self._arm.within_range(q), over)
         return job
 
     def _write(self) -> bool:
@@ -181,12 +186,18 @@ class Keeper:
         if q is None:
             return False
         began = time.monotonic()
+        self._watchdog.wrote(began, q)  # before: what fails may have arrived
         self._arm.write(q, self._period)
-        now = time.monotonic()
-        self._watchdog.wrote(now, q)
         self.report.writes += 1
-        self.report.write_s.append(now - began)
+        self.report.write_s.append(time.monotonic() - began)
         return True
+
+    def _ask(self) -> None:
+        """Whether the servos got it: nobody answers to what is written."""
+        # Without an answer the next one is within reach of both; whether the line is out, the
+        # read that follows tells.
+        with suppress(ArmError):
+            self._watchdog.got(self._arm.told())
 
     def _read(self) -> None:
         began = time.monotonic()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from lerobot.motors.motors_bus import MotorNormMode, SerialMotorsBus
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from smolvla_ros.cell import ArmConfig
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _UNITS = {MotorNormMode.DEGREES: "degrees", MotorNormMode.RANGE_0_100: "percent"}
 _SPAN = 6  # reads over which velocities are taken: one alone is an encoder tick or none
@@ -119,6 +121,9 @@ class LeRobotArm:
         where: what problems of the configuration begin with.
         retries: further tries of a read. reply: s that a motor has to answer.
 
+    Attributes:
+        resolution: ``[D]`` rad, a tick of each motor's encoder; 0 where it has none that is known.
+
     Raises:
         ConfigError: joints that are not the URDF's or not the robot's, or left out; a unit that
             is not the motor's.
@@ -153,6 +158,10 @@ class LeRobotArm:
         # A maker's own library raises what it likes.
         self._errors = BUS_ERRORS if self._buses else (Exception,)
         self._seen: deque[tuple[float, np.ndarray]] = deque(maxlen=_SPAN)
+        self._sent = np.full(len(self.names), np.nan)
+        reach = self.reach()
+        self._range = np.array([reach.get(n, (-np.inf, np.inf)) for n in self.names]).T
+        self.resolution = self._resolution()
 
     # -- before anything is opened ----------------------------------------------------------
 
@@ -235,6 +244,16 @@ class LeRobotArm:
             ends.append(self._map.to_urdf(np.array([values[k] for k in self._keys])))
         return {n: (min(a, b), max(a, b)) for n, a, b in zip(self.names, *ends, strict=True)}
 
+    def _resolution(self) -> np.ndarray:
+        ticks = {
+            f"{prefix}{name}.pos": motor.range_max - motor.range_min
+            for prefix, part in self._parts.items()
+            for name, motor in part.calibration.items()
+        }
+        if not ticks:
+            return np.zeros(len(self.names))
+        return np.ptp(self._range, axis=0) / np.array([ticks[k] for k in self._keys])
+
     # -- connecting ---------------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -297,9 +316,14 @@ class LeRobotArm:
         """
         if not self._buses:
             return self.read()[0]
-        found: dict[str, float] = {}
-        for prefix, bus in self._buses.items():
-            found |= {f"{prefix}{motor}.pos": value for motor, value in bus.goals().items()}
+        return self._of_motors(SerialBus.goals)
+
+    def _of_motors(self, ask: Callable[[SerialBus], dict[str, float]]) -> np.ndarray:
+        found = {
+            f"{prefix}{motor}.pos": value
+            for prefix, bus in self._buses.items()
+            for motor, value in ask(bus).items()
+        }
         return self._map.to_urdf(np.array([found[k] for k in self._keys]))
 
     def set_torque(self, on: bool) -> None:
@@ -355,17 +379,7 @@ class LeRobotArm:
         Raises:
             ArmError: no answer after every try.
         """
-        for attempt in range(self._retries + 1):
-            try:
-                seen = self.robot.get_observation()
-                values = np.array([float(seen[k]) for k in self._keys])
-                break
-            except self._errors as error:
-                self.errors["read"] += 1
-                self._recover()
-                if attempt == self._retries:
-                    raise ArmError(f"no answer: {one_line(error)}") from error
-        q = self._map.to_urdf(values)
+        q = self._answer(self._observe)
         now = time.monotonic()
         velocities = np.zeros(len(q))
         if self._seen:
@@ -373,6 +387,10 @@ class LeRobotArm:
             velocities = (q - old) / max(now - before, 1e-6)
         self._seen.append((now, q))
         return q, velocities, np.full(len(q), np.nan)
+
+    def _observe(self) -> np.ndarray:
+        seen = self.robot.get_observation()
+        return self._map.to_urdf(np.array([float(seen[k]) for k in self._keys]))
 
     def write(self, positions: np.ndarray, over: float) -> None:
         """Send the servos to ``positions`` ``[D]`` rad; they go at once, ``over`` is not theirs.
@@ -383,10 +401,37 @@ class LeRobotArm:
         values = self._map.to_policy(positions)
         try:
             self.robot.send_action(dict(zip(self._keys, map(float, values), strict=True)))
+            self._sent = positions
         except self._errors as error:
             self.errors["write"] += 1
             self._recover()
             raise ArmError(f"cannot be sent: {one_line(error)}") from error
+
+    def told(self) -> np.ndarray:
+        """``[D]`` rad that the motors say they were sent to last, to :attr:`resolution`; of a
+        robot that does not say, what it was.
+
+        Raises:
+            ArmError: no answer after every try.
+        """
+        if not self._buses:
+            return self._sent
+        return self._answer(lambda: self._of_motors(SerialBus.told))
+
+    def within_range(self, positions: np.ndarray) -> np.ndarray:
+        """``[D]`` rad, no farther than the motors go: :meth:`reach`."""
+        return np.clip(positions, *self._range)
+
+    def _answer(self, ask: Callable[[], T]) -> T:
+        for attempt in range(self._retries + 1):
+            try:
+                return ask()
+            except self._errors as error:
+                self.errors["read"] += 1
+                self._recover()
+                if attempt == self._retries:
+                    raise ArmError(f"no answer: {one_line(error)}") from error
+        raise AssertionError("not reached")
 
     def _recover(self) -> None:
         for bus in self._buses.values():

@@ -282,10 +282,18 @@ class SerialBus:
             ArmError: the line is too bad.
         """
         for _ in range(_PATIENCE):
-            found = self._insist(lambda: self.bus.sync_read("Goal_Position"))
-            if found == self._insist(lambda: self.bus.sync_read("Goal_Position")):
+            found = self._insist(self.told)
+            if found == self._insist(self.told):
                 return found
         raise ArmError(f"port {self.bus.port}: no two answers are the same")
+
+    def told(self) -> dict[str, float]:
+        """Where the motors say they have been sent, in LeRobot's units: one answer.
+
+        Raises:
+            as :data:`BUS_ERRORS`.
+        """
+        return self.bus.sync_read("Goal_Position")
 
     def at_rest(self) -> dict[str, int]:
         """Where the motors stand: two looks that agree, so that no bad packet is believed.

@@ -1,8 +1,9 @@
 """Which set-point an arm gets next, and when it only holds the last one. No clock, no bus.
 
-The gate's set-points are carried out, not judged. Over any while nothing moves by more than the arm
-may in it, and a set-point's time beside, whatever was lost between and however many come at once;
-and an arm that had been left alone is not taken over by set-points that are somewhere else.
+The gate's set-points are carried out, not judged. From what the servos have to what they get next
+is never more than the arm may move in a set-point's time, whatever was lost on the line; over any
+while it is no more than the arm may in it, and a set-point's time beside, however many come at
+once; and an arm that had been left alone is not taken over by set-points that are somewhere else.
 """
 
 from __future__ import annotations
@@ -33,33 +34,48 @@ class Watchdog:
     Args:
         velocity: ``[D]`` rad/s by which what is written may move. timeout: s of silence until
             the last set-point is held. takeover: rad from the held position at which
-            set-points take over again.
+            set-points take over again. resolution: ``[D]`` rad, what a servo says it was told
+            is so near to what it was.
 
     Attributes:
-        mode: begins ``LOST``. written: ``[D]`` rad, what the servos have been told last.
+        mode: begins ``LOST``. written: ``[D]`` rad, what the servos have been told last; until
+            they have said that they got it (:meth:`got`), they may have what they had before.
         away: rad between the held position and the set-points that do not take over; 0: none.
         timeouts: how often set-points stopped while they were followed. limited: how often
             one was too far from the last, or too soon after it, to be written at once.
+            lost: how often servos did not get what was written.
     """
 
-    def __init__(self, velocity: np.ndarray, timeout: float, takeover: float):
+    def __init__(
+        self, velocity: np.ndarray, timeout: float, takeover: float, resolution: np.ndarray | float
+    ):
         self._velocity = np.array(velocity, dtype=float)
-        self._timeout, self._takeover = timeout, takeover
+        self._timeout, self._takeover, self._resolution = timeout, takeover, resolution
         self.mode = Mode.LOST
-        self.written = np.full(len(self._velocity), np.nan)
-        self._wanted = self.written
         self._over = _LONGEST
-        self._heard = self._wrote = -np.inf
-        self._credit = np.inf  # s of motion that were left after the last write
+        self._heard = -np.inf
         self._new = False
         self.away = 0.0
-        self.timeouts = self.limited = 0
+        self.timeouts = self.limited = self.lost = 0
+        self._begin(np.full(len(self._velocity), np.nan))
+
+    def _begin(self, q: np.ndarray) -> None:
+        self.written = self._wanted = q
+        self._wrote = -np.inf
+        self._credit = np.inf  # s of motion that were left after the last write
+        self._settle()
+
+    def _settle(self) -> None:
+        """What is written is what the servos have."""
+        self._sure = (self.written, self._wrote, self._credit)
+        self._low = self._high = self.written  # between these is what they may have
+        self._under_way = 0  # writes since then
+        self._odd: np.ndarray | None = None
 
     def hold(self, q: np.ndarray) -> None:
         """The servos hold ``q`` ``[D]`` rad, with torque."""
         self.mode, self.away, self._new = Mode.HOLDING, 0.0, False
-        self.written = self._wanted = np.array(q, dtype=float)
-        self._credit = np.inf
+        self._begin(np.array(q, dtype=float))
 
     def release(self) -> None:
         """The torque is off: nothing is written until :meth:`hold`."""
@@ -113,18 +129,52 @@ class Watchdog:
         self.look(now)
         if now < self.due_at():
             return None
-        needs = self._seconds(self._wanted)
-        may = min(self._over, self._earned(now))
-        if needs <= may * (1.0 + 1e-6):  # rounding
+        reach = self._velocity * min(self._over, self._earned(now))
+        ahead = self._wanted - self.written
+        # From wherever between the two the servos are.
+        room = np.where(
+            ahead > 0, self._low + reach - self.written, self.written - self._high + reach
+        )
+        way = np.abs(ahead)
+        far = way > room + 1e-6 * reach  # rounding
+        if not far.any():
             return self._wanted
         # All joints by the same share: the arm stays on the line between the two.
         self.limited += 1
-        return self.written + (self._wanted - self.written) * (may / needs)
+        return self.written + ahead * max(0.0, (room[far] / way[far]).min())
 
     def wrote(self, now: float, q: np.ndarray) -> None:
-        """``q`` is with the servos."""
+        """``q`` is on its way to the servos."""
         self._credit = max(0.0, self._earned(now) - self._seconds(q))
         self.written, self._wrote, self._new = q, now, False
+        self._low, self._high = np.minimum(self._low, q), np.maximum(self._high, q)
+        self._under_way += 1
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the servos are to be asked what they have."""
+        return bool((self._high - self._low > self._resolution).any())
+
+    def got(self, q: np.ndarray) -> None:
+        """The servos say that they have been told ``q`` ``[D]`` rad. What is none of those that
+        were written is believed when it is said twice; then it is held."""
+        if ((q < self._low - self._resolution) | (q > self._high + self._resolution)).any():
+            if self._odd is not None and self._near(q, self._odd).all():
+                self.hold(q)
+            else:
+                self._odd = q
+            return
+        before, wrote, credit = self._sure
+        arrived, stayed = self._near(q, self.written), self._near(q, before)
+        if not arrived.all():
+            self.lost += 1
+            if stayed.all() and self._under_way == 1:  # it may be written again at once
+                self._wrote, self._credit = wrote, credit
+            self.written = np.where(arrived, self.written, np.where(stayed, before, q))
+        self._settle()
+
+    def _near(self, q: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.abs(q - other) <= self._resolution
 
     def _seconds(self, q: np.ndarray) -> float:
         """That the arm needs at least from what is written to ``q``."""

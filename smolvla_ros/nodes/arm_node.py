@@ -48,12 +48,13 @@ class ArmNode(Node):
         self._refused: dict[str, int] = {}
         self._rate = config.rate
         self._states = self.create_publisher(JointState, "joint_states", qos.STREAM_OUT)
+        self._arm = _make_arm(config, robot, path)
         self._watchdog = Watchdog(
             np.minimum(robot.velocity, config.max_velocity or np.inf),
             config.timeout,
             config.takeover,
+            self._arm.resolution,
         )
-        self._arm = _make_arm(config, robot, path)
         self._keeper = Keeper(
             self._arm,
             self._watchdog,
@@ -156,6 +157,7 @@ class ArmNode(Node):
             "last_error": report.trouble,
             "setpoint_timeouts": watchdog.timeouts,
             "setpoints_limited": watchdog.limited,
+            "setpoints_lost": watchdog.lost,
             "setpoints_refused": sum(self._refused.values()),
             "scheduling": self._scheduling,
         }

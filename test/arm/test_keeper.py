@@ -32,7 +32,9 @@ class Kept:
 
         self.bench = bench
         self.arm = bench.make()
-        self.watchdog = Watchdog(np.full(6, VELOCITY), timeout=1.0, takeover=0.15)
+        self.watchdog = Watchdog(
+            np.full(6, VELOCITY), timeout=1.0, takeover=0.15, resolution=self.arm.resolution
+        )
         self.states: list[np.ndarray] = []
         self.said: list[str] = []
         self.failures: list[BaseException] = []
@@ -73,6 +75,24 @@ def test_set_points_reach_the_servos_in_steps_of_a_tick(kept) -> None:
         wait_for(partial(kept.at, goal), "the arm is there")
     assert kept.watchdog.mode is Mode.FOLLOWING and kept.states
     wait_for(lambda: np.abs(kept.states[-1] - goal).max() < 0.01, "it is seen")
+    assert kept.steps() <= STEP
+
+
+def test_set_points_that_are_lost_on_the_line_are_not_made_good_in_one_step(kept) -> None:
+    kept.bench.bus.faults.corrupt_in, kept.bench.bus.faults.corrupt = 0.2, 0.01
+    began = time.monotonic()
+    while kept.watchdog.lost < 5:
+        assert time.monotonic() < began + 60.0
+        way = 0.5 - abs(VELOCITY * (time.monotonic() - began) % 1.0 - 0.5)  # there and back
+        kept.keeper.offer(kept.bench.ready + way * WAY, OVER)
+        time.sleep(OVER / 2)
+    goal = kept.bench.ready + 0.25 * WAY
+
+    def arrived() -> bool:
+        kept.keeper.offer(goal, OVER)
+        return kept.at(goal)
+
+    wait_for(arrived, "the arm is there")
     assert kept.steps() <= STEP
 
 

@@ -13,10 +13,11 @@ from smolvla_ros.arm.watchdog import Mode, Watchdog
 TICK = 0.01
 LATE = 0.03  # s by which a set-point may be late, and the next come upon its heels
 VELOCITY = np.array([1.0, 2.0])
+RESOLUTION = 0.0015  # rad, of an encoder
 
 
 def watchdog(held=(0.0, 0.0)) -> Watchdog:
-    made = Watchdog(VELOCITY, timeout=0.2, takeover=0.15)
+    made = Watchdog(VELOCITY, timeout=0.2, takeover=0.15, resolution=RESOLUTION)
     made.hold(np.array(held))
     return made
 
@@ -25,6 +26,7 @@ def carried_out(arm: Watchdog, now: float) -> np.ndarray | None:
     q = arm.due(now)
     if q is not None:
         arm.wrote(now, q)
+        arm.got(q)
     return q
 
 
@@ -92,31 +94,98 @@ def test_after_a_gap_it_follows_on_the_line_without_new_set_points() -> None:
         st.tuples(
             st.one_of(st.floats(0.0, 0.5), st.floats(0.0, 0.002)),  # s since the last
             st.one_of(st.none(), st.tuples(*2 * [st.floats(-0.2, 0.2)])),  # from the last
-            st.booleans(),  # whether the bus takes it
+            st.tuples(st.booleans(), st.booleans()),  # which servos get it
+            st.booleans(),  # whether they are heard when they say so
             st.integers(1, 20),  # times
         ),
         max_size=10,
     )
 )
-def test_what_is_written_is_never_faster_than_the_arm_may_be(story) -> None:
-    arm, now, last = watchdog(), 0.0, np.zeros(2)
-    written = [(0.0, last)]
-    for pause, ahead, taken, times in story:
+def test_what_servos_get_is_never_faster_than_the_arm_may_be(story) -> None:
+    arm, now, has = watchdog(), 0.0, np.zeros(2)
+    got = [(0.0, has)]
+    for pause, ahead, arrives, heard, times in story:
         for _ in range(times):
             now += pause
             if ahead is not None:
-                arm.hear(now, last + ahead, TICK)
+                arm.hear(now, has + ahead, TICK)
             q = arm.due(now)
-            if q is not None:
-                assert (np.abs(q - last) <= VELOCITY * TICK * (1 + 1e-5)).all()
-                if taken:
-                    arm.wrote(now, q)
-                    last = q
-                    written.append((now, q))
-    for i, (began, here) in enumerate(written):
-        for ended, there in written[i + 1 :]:
-            may = VELOCITY * (ended - began + TICK + LATE)
-            assert (np.abs(there - here) <= may * (1 + 1e-5)).all()
+            if q is None:
+                continue
+            arm.wrote(now, q)
+            before, has = has, np.where(arrives, q, has)
+            # What they say comes in whole ticks of the encoder: they may be believed to have got
+            # one that was as near to what they had.
+            assert (np.abs(has - before) <= VELOCITY * TICK + 2 * RESOLUTION).all()
+            got.append((now, has))
+            if heard:
+                arm.got(has)
+    for i, (began, here) in enumerate(got):
+        for ended, there in got[i + 1 :]:
+            may = VELOCITY * (ended - began + TICK + LATE) + 2 * RESOLUTION
+            assert (np.abs(there - here) <= may).all()
+
+
+def test_what_was_lost_is_written_again_at_once_and_the_next_is_not_late() -> None:
+    arm = watchdog()
+    step = np.array([0.01, 0.02])
+    arm.hear(1.0, step, TICK)
+    carried_out(arm, 1.0)
+    arm.hear(1.01, 2 * step, TICK)
+    arm.wrote(1.01, arm.due(1.01))
+    assert arm.unsure
+    arm.got(step)
+    assert arm.lost == 1 and not arm.unsure
+    np.testing.assert_allclose(carried_out(arm, 1.012), 2 * step)
+    arm.hear(1.02, 3 * step, TICK)
+    np.testing.assert_allclose(carried_out(arm, 1.02), 3 * step)
+    assert arm.limited == 0
+
+
+def test_while_nobody_knows_what_servos_have_they_get_nothing_beyond_a_step_from_either() -> None:
+    arm = watchdog()
+    step = np.array([0.01, 0.0])
+    for i in range(1, 6):
+        arm.hear(0.01 * i, i * step, TICK)
+        q = arm.due(0.01 * i)
+        np.testing.assert_allclose(q, step)
+        arm.wrote(0.01 * i, q)
+    arm.got(step)
+    assert arm.lost == 0
+    np.testing.assert_allclose(carried_out(arm, 0.061), 2 * step)
+
+
+def test_one_servo_that_missed_it_is_not_taken_farther_than_a_step() -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.02]), TICK)
+    arm.wrote(1.0, arm.due(1.0))
+    arm.got(np.array([0.01, 0.0]))
+    np.testing.assert_array_equal(arm.written, [0.01, 0.0])
+    arm.hear(1.01, np.array([0.02, 0.04]), TICK)
+    assert carried_out(arm, 1.01)[1] <= 0.02 * (1 + 1e-5)
+
+
+def test_what_servos_were_told_by_somebody_else_is_held_when_they_say_it_twice() -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.0]), TICK)
+    arm.wrote(1.0, arm.due(1.0))
+    arm.got(np.array([0.7, 0.0]))  # a garbled answer, perhaps
+    assert arm.mode is Mode.FOLLOWING and arm.unsure
+    arm.got(np.array([0.7, 0.0]))
+    assert arm.mode is Mode.HOLDING
+    np.testing.assert_array_equal(arm.written, [0.7, 0.0])
+    assert not arm.hear(1.01, np.array([0.02, 0.0]), TICK)  # that far it does not jump back
+
+
+def test_less_than_a_tick_of_the_encoder_is_not_asked_for() -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.001, 0.0]), TICK)
+    arm.wrote(1.0, arm.due(1.0))
+    assert not arm.unsure
+    for i in range(1, 3):
+        arm.hear(1.0 + i * TICK, np.array([0.001 * (1 + i), 0.0]), TICK)
+        arm.wrote(1.0 + i * TICK, arm.due(1.0 + i * TICK))
+    assert arm.unsure
 
 
 def test_set_points_that_come_all_at_once_are_not_carried_out_at_once() -> None:
