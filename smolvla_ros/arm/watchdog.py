@@ -91,7 +91,7 @@ class Watchdog:
         Returns:
             Whether it is followed.
         """
-        if self.mode in (Mode.OFF, Mode.LOST):
+        if not self._pulls():
             return False
         self.look(now)
         self._heard = now
@@ -117,7 +117,7 @@ class Watchdog:
 
     def due_at(self) -> float:
         """When :meth:`due` has something again if nothing is heard: steady-clock seconds."""
-        if self.mode in (Mode.OFF, Mode.LOST):
+        if not self._pulls():
             return np.inf
         if self._new:
             return -np.inf
@@ -153,11 +153,13 @@ class Watchdog:
     @property
     def unsure(self) -> bool:
         """Whether the servos are to be asked what they have."""
-        return bool((self._high - self._low > self._resolution).any())
+        return self._pulls() and bool((self._high - self._low > self._resolution).any())
 
     def got(self, q: np.ndarray) -> None:
         """The servos say that they have been told ``q`` ``[D]`` rad. What is none of those that
         were written is believed when it is said twice; then it is held."""
+        if not self._pulls():
+            return
         if ((q < self._low - self._resolution) | (q > self._high + self._resolution)).any():
             if self._odd is not None and self._near(q, self._odd).all():
                 self.hold(q)
@@ -172,6 +174,9 @@ class Watchdog:
                 self._wrote, self._credit = wrote, credit
             self.written = np.where(arrived, self.written, np.where(stayed, before, q))
         self._settle()
+
+    def _pulls(self) -> bool:
+        return self.mode in (Mode.HOLDING, Mode.FOLLOWING)
 
     def _near(self, q: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.abs(q - other) <= self._resolution

@@ -177,6 +177,18 @@ def test_what_servos_were_told_by_somebody_else_is_held_when_they_say_it_twice()
     assert not arm.hear(1.01, np.array([0.02, 0.0]), TICK)  # that far it does not jump back
 
 
+@pytest.mark.parametrize("end", ["release", "lose"])
+def test_what_limp_servos_say_holds_nothing(end) -> None:
+    arm = watchdog()
+    arm.hear(1.0, np.array([0.01, 0.0]), TICK)
+    arm.wrote(1.0, arm.due(1.0))
+    getattr(arm, end)()
+    assert not arm.unsure
+    for _ in range(3):
+        arm.got(np.array([0.7, 0.0]))
+    assert arm.due(2.0) is None and arm.mode in (Mode.OFF, Mode.LOST)
+
+
 def test_less_than_a_tick_of_the_encoder_is_not_asked_for() -> None:
     arm = watchdog()
     arm.hear(1.0, np.array([0.001, 0.0]), TICK)
