@@ -135,13 +135,13 @@ class Watchdog:
         room = np.where(
             ahead > 0, self._low + reach - self.written, self.written - self._high + reach
         )
-        way = np.abs(ahead)
+        room, way = np.maximum(room, 0.0), np.abs(ahead)
         far = way > room + 1e-6 * reach  # rounding
         if not far.any():
             return self._wanted
         # All joints by the same share: the arm stays on the line between the two.
         self.limited += 1
-        return self.written + ahead * max(0.0, (room[far] / way[far]).min())
+        return self.written + ahead * (room[far] / way[far]).min()
 
     def wrote(self, now: float, q: np.ndarray) -> None:
         """``q`` is on its way to the servos."""
@@ -170,7 +170,8 @@ class Watchdog:
         arrived, stayed = self._near(q, self.written), self._near(q, before)
         if not arrived.all():
             self.lost += 1
-            if stayed.all() and self._under_way == 1:  # it may be written again at once
+            # Nothing of it, for certain: it may be written again at once.
+            if self._under_way == 1 and (stayed & ~(arrived & (self.written != before))).all():
                 self._wrote, self._credit = wrote, credit
             self.written = np.where(arrived, self.written, np.where(stayed, before, q))
         self._settle()
@@ -182,8 +183,8 @@ class Watchdog:
         return np.abs(q - other) <= self._resolution
 
     def _seconds(self, q: np.ndarray) -> float:
-        """That the arm needs at least from what is written to ``q``."""
-        return float((np.abs(q - self.written) / self._velocity).max())
+        """That the arm needs at least to ``q``, from wherever it may have been sent."""
+        return float((np.maximum(q - self._low, self._high - q) / self._velocity).max())
 
     def _earned(self, now: float) -> float:
         """Seconds of motion that may be written now: those that have gone by and were not used,
