@@ -122,7 +122,7 @@ class LeRobotArm:
         retries: further tries of a read. reply: s that a motor has to answer.
 
     Attributes:
-        resolution: ``[D]`` rad, a tick of each motor's encoder; 0 where it has none that is known.
+        resolution: ``[D]`` rad, half a tick of each motor's encoder; 0 where none is known.
 
     Raises:
         ConfigError: joints that are not the URDF's or not the robot's, or left out; a unit that
@@ -252,7 +252,8 @@ class LeRobotArm:
         }
         if not ticks:
             return np.zeros(len(self.names))
-        return np.ptp(self._range, axis=0) / np.array([ticks[k] for k in self._keys])
+        tick = np.ptp(self._range, axis=0) / np.array([ticks[k] for k in self._keys])
+        return 0.501 * tick  # rounding
 
     # -- connecting ---------------------------------------------------------------------------
 

@@ -290,10 +290,16 @@ class SerialBus:
     def told(self) -> dict[str, float]:
         """Where the motors say they have been sent, in LeRobot's units: one answer.
 
+        LeRobot cuts what is behind a tick: a goal is at most half a tick from what stands here,
+        and what stands here, written, is the same tick again.
+
         Raises:
             as :data:`BUS_ERRORS`.
         """
-        return self.bus.sync_read("Goal_Position")
+        ids = {motor: self.bus.motors[motor].id for motor in self.motors}
+        raw = self.bus.sync_read("Goal_Position", normalize=False)
+        found = self.bus._normalize({ids[motor]: ticks + 0.5 for motor, ticks in raw.items()})
+        return {motor: found[i] for motor, i in ids.items()}
 
     def at_rest(self) -> dict[str, int]:
         """Where the motors stand: two looks that agree, so that no bad packet is believed.
@@ -315,9 +321,17 @@ class SerialBus:
 
     def limp(self) -> list[str]:
         """Motors without torque; asked twice before it is believed."""
-        limp = [motor for motor, on in self.ticks("Torque_Enable").items() if not on]
-        again = self.ticks("Torque_Enable") if limp else {}
+        limp = [motor for motor, on in self._torque().items() if not on]
+        again = self._torque() if limp else {}
         return [motor for motor in limp if not again[motor]]
+
+    def _torque(self) -> dict[str, int]:
+        for _ in range(_PATIENCE):
+            found = self.ticks("Torque_Enable")
+            if set(found.values()) <= {0, 1}:
+                return found
+            # A late answer about another register: answers do not say what they are about.
+        raise ArmError(f"port {self.bus.port}: the motors' torque is neither on nor off: {found}")
 
     def configure(self, act: Callable[[], None]) -> None:
         """LeRobot's own configuration of this arm, where no motor holds it up: it begins with

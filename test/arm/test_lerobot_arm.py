@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from feetech_bus import (
+    GOAL,
     OVERLOAD,
     POSITION,
     TEMPERATURE,
@@ -75,6 +76,22 @@ def test_it_reads_radians_and_writes_them_back(bench) -> None:
     assert np.isnan(efforts).all()
 
 
+def test_what_the_servos_say_they_were_told_is_what_was_written_or_is_seen_to_be_another(
+    bench,
+) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        goal = arm.within_range(bench.ready + draw.uniform(-0.5, 0.5, 6))
+        arm.write(goal, 0.01)
+        assert (np.abs(arm.told() - goal) <= arm.resolution).all()
+        there = np.array([s.get(GOAL, 2) for s in bench.bus.servos])
+        arm.write(arm.told(), 0.01)  # and again, it is the same tick
+        np.testing.assert_array_equal([s.get(GOAL, 2) for s in bench.bus.servos], there)
+        assert (np.abs(arm.told() - goal - 2.01 * arm.resolution) > arm.resolution).all()
+
+
 def test_sign_and_offset_of_the_joint_map_count_both_ways(bench) -> None:
     bench.units[1] = replace(bench.units[1], sign=-1, offset=0.1)
     arm = connected(bench)
@@ -122,7 +139,7 @@ def test_an_arm_that_is_held_is_neither_dropped_nor_configured_anew(bench) -> No
     assert again.limp() == []
     again.set_torque(True)
     assert not bench.bus.goals
-    np.testing.assert_allclose(again.held(), bench.ready, atol=TICK)
+    np.testing.assert_allclose(again.held(), bench.ready, atol=1.5 * TICK)  # in the middle of one
 
 
 def test_closing_keeps_the_torque_and_only_asking_ends_it(bench) -> None:
@@ -276,7 +293,7 @@ def test_a_bus_that_was_unplugged_is_found_again_as_it_was_held(bench) -> None:
     bench.bus.goals.clear()
     arm.connect()
     assert arm.limp() == [] and not bench.bus.goals
-    np.testing.assert_allclose(arm.held(), bench.ready, atol=TICK)
+    np.testing.assert_allclose(arm.held(), bench.ready, atol=1.5 * TICK)  # in the middle of one
     np.testing.assert_allclose(arm.read()[0], bench.ready, atol=TICK)
 
 
