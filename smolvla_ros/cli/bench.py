@@ -433,7 +433,8 @@ def _bus_sentences(figures: Figures) -> list[str]:
         lines.append(
             f"{found['minutes']:g} min, {found['losses']} losses of the bus: steps of at most "
             f"{found['largest_step_rad']:.4f} rad ({found['limit_rad']:.4f} a tick, "
-            f"{found['steps_beyond']} beyond), {found['driver']['read_errors']:.0f} bad reads"
+            f"{found['steps_beyond']} beyond), {found['driver']['read_errors']:.0f} bad reads, "
+            f"{len(found['stops'])} stops of the gate"
         )
         lines += [
             f"memory of {name}: {took['most']:.0f} MB at most, of its last two thirds "
