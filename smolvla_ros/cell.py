@@ -139,6 +139,16 @@ class OutputConfig:
     type: str = key("JointTrajectory", doc="message type", choices=tuple(OUTPUT_TOPICS))
     topic: str = key("", doc="topic; absent: arm/joint_trajectory or arm/commands")
     joints: list[str] = key([], doc="order of a Float64MultiArray; absent: the URDF's")
+    ahead: float = key(
+        0.0,
+        doc="s after its stamp at which a set-point is due; 0: one period",
+        at_least=0.0,
+        at_most=0.5,
+    )
+
+    def __post_init__(self) -> None:
+        if self.ahead and self.type != "JointTrajectory":
+            raise ConfigError(f"ahead: a {self.type} says no time; leave it out")
 
     @property
     def topic_name(self) -> str:

@@ -76,12 +76,13 @@ class Bag:
         """(s when the bag received it, topic, message), in order of that time.
 
         Raises:
-            ConfigError: the bag breaks off.
+            ConfigError: the bag breaks off, or has what cannot be found in its files.
         """
         connections = [c for c in self._reader.connections if c.topic in topics]
         # Sorted here, and stably: of files that were closed in mid-recording not each storage
         # keeps the order. Pictures of minutes would not fit into memory.
         held: list[tuple[int, int, Any, bytes]] = []
+        number = -1
         with self._named():
             for number, (c, at, raw) in enumerate(self._reader.messages(connections)):
                 heapq.heappush(held, (at, number, c, raw))
@@ -89,6 +90,14 @@ class Bag:
                     yield self._read(heapq.heappop(held))
             while held:
                 yield self._read(heapq.heappop(held))
+        # rosbags looks in the files for topics as metadata.yaml describes them, QoS and all;
+        # `ros2 bag reindex` describes them otherwise than the recorder did.
+        if number < 0 and self.count(topics):
+            files = sorted(str(f) for f in self.path.glob("*") if f.suffix in (".db3", ".mcap"))
+            raise ConfigError(
+                f"{self.path}: its metadata.yaml is at odds with its files (reindexed?); "
+                f"give them instead: {', '.join(files)}"
+            )
 
     def _read(self, entry: tuple[int, int, Any, bytes]) -> tuple[float, str, Any]:
         at, _, connection, raw = entry
@@ -130,7 +139,10 @@ def read_bag(path: Path, config: MonitorConfig, sent: bool = False) -> list[Line
     """
     with Bag(path) as bag:
         read = _readers(bag, config, sent)
-        return [Line(at, read[topic](message)) for at, topic, message in bag.messages(read)]
+        lines = [Line(at, read[topic](message)) for at, topic, message in bag.messages(read)]
+    if not lines:
+        raise ConfigError(f"{path}: holds no message on {', '.join(sorted(read))}")
+    return lines
 
 
 def _readers(bag: Bag, config: MonitorConfig, sent: bool) -> dict[str, Any]:

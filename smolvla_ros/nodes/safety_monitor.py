@@ -67,7 +67,7 @@ class SafetyMonitor(Node):
         self._recorder = Recorder(self._ring, Path(keep.directory) / own) if keep else None
         self._arm = ArmOutput(
             self, config.output.type, config.output_topic, self._robot.names,
-            config.output.joints, self._dt, self._on_mismatch,
+            config.output.joints, config.output.ahead or self._dt, self._on_mismatch,
         )  # fmt: skip
         self._inputs = Inputs(
             self, self._gate, self._lock, config, self._robot, self._ring,

@@ -23,7 +23,7 @@ class Output:
     Args:
         node: the monitor. kind: ``JointTrajectory`` of one point, or ``Float64MultiArray``
             of positions. topic: where. joints: the gate's ``D`` joints.
-        order: joints in the order of the array. dt: s in which a point is to be reached.
+        order: joints in the order of the array. ahead: s after its stamp at which a point is due.
         unheard: called with a text when a subscription asks for what is not offered.
     """
 
@@ -34,7 +34,7 @@ class Output:
         topic: str,
         joints: Sequence[str],
         order: Sequence[str],
-        dt: float,
+        ahead: float,
         unheard: Callable[[str], None],
     ):
         kinds: dict[str, tuple[type, Callable[..., Any]]] = {
@@ -44,7 +44,7 @@ class Output:
         message, self._make = kinds[kind]
         self._joints = list(joints)
         self._columns = [self._joints.index(name) for name in order or joints]
-        self._dt = dt
+        self._ahead = ahead
         self.publisher: Publisher = node.create_publisher(
             message,
             topic,
@@ -58,11 +58,13 @@ class Output:
         )
 
     def publish(self, positions: np.ndarray, velocities: np.ndarray, stamp: Time) -> None:
-        """Send one set-point: ``[D]`` rad and rad/s, to be reached ``dt`` after the stamp."""
+        """Send one set-point: ``[D]`` rad and rad/s, to be reached ``ahead`` after the stamp."""
         self.publisher.publish(self._make(positions, velocities, stamp))
 
     def _trajectory(self, positions, velocities, stamp) -> JointTrajectory:
-        return messages.setpoint_to_trajectory(self._joints, positions, velocities, self._dt, stamp)
+        return messages.setpoint_to_trajectory(
+            self._joints, positions, velocities, self._ahead, stamp
+        )
 
     def _array(self, positions, velocities, stamp) -> Float64MultiArray:
         return Float64MultiArray(data=array("d", positions[self._columns]))

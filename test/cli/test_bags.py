@@ -196,6 +196,36 @@ def test_a_bag_without_anything_to_hear_says_what_it_holds(tmp_path, capsys):
     assert "joint_states" in text and "/chatter (std_msgs/msg/String)" in text
 
 
+def test_a_bag_whose_topics_hold_nothing_says_so(tmp_path, capsys):
+    path = tmp_path / "bag"
+    with Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as bag:
+        bag.add_connection("/joint_states", "sensor_msgs/msg/JointState", typestore=STORE)
+    assert main(["gate", "--cell", str(TABLETOP), "--in", str(path)]) == 2
+    assert "holds no message on /joint_states" in capsys.readouterr().err
+
+
+SECOND = {"sec": 1, "nsec": 0}
+QOS = [
+    {
+        "history": "keep_last", "depth": 10, "reliability": "reliable", "durability": "volatile",
+        "deadline": SECOND, "lifespan": SECOND, "liveliness_lease_duration": SECOND,
+        "liveliness": "automatic", "avoid_ros_namespace_conventions": False,
+    }
+]  # fmt: skip
+
+
+def test_a_bag_whose_metadata_is_not_its_files_says_which_to_take(tmp_path, capsys):
+    path = write(tmp_path / "bag", ordinary(), StoragePlugin.MCAP)
+    metadata = path / "metadata.yaml"  # as reindexing leaves it
+    document = yaml.safe_load(metadata.read_text())
+    for topic in document["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        topic["topic_metadata"]["offered_qos_profiles"] = QOS
+    metadata.write_text(yaml.safe_dump(document))
+    code = main(["gate", "--cell", str(TABLETOP), "--in", str(path)])
+    text = capsys.readouterr().err
+    assert code == 2 and "is at odds with its files" in text and ".mcap" in text, text
+
+
 def test_what_is_no_bag_is_an_error(tmp_path, capsys):
     for name in ("empty", "broken.mcap", "broken.db3"):
         path = tmp_path / name
