@@ -510,11 +510,14 @@ class Gate:
                 verdict = self._run_out(Verdict(Kind.STOPPED, *self._stop))
         elif self.state is State.STOPPED:
             self._let_go_of_another(now)
+            self._watch_tracking(now)
             verdict = Verdict(Kind.STOPPED, *self._stop)
         else:
             verdict = Verdict(Kind.HELD, self.state.value)
-        commanding = self.state not in (State.WAITING, State.DISABLED) and np.isfinite(
-            self._enabled_at
+        commanding = (
+            self.state not in (State.WAITING, State.DISABLED)
+            and np.isfinite(self._enabled_at)
+            and not self._undriven
         )
         clearance, pair = np.inf, None
         if commanding:
@@ -624,6 +627,13 @@ class Gate:
         if elapsed > s.tracking_time and not self._off_track:
             frozen = self.feedback.still_for(now) >= elapsed
             self._off_track = "frozen" if frozen else "tracking_error"
+
+    @property
+    def _undriven(self) -> bool:
+        """The gate rests, and the arm stands elsewhere: its controller is off, or it is blocked.
+        Whoever takes it up again, or frees it, would send it at once to what was sent last;
+        nothing is sent until the arm is back, or is enabled anew where it stands."""
+        return bool(self._off_track) and self._reference is None and self.motion.at_rest
 
     def _let_go_of_another(self, now: float) -> None:
         """An arm that was away while the gate is stopped, and comes back elsewhere, was started

@@ -34,7 +34,8 @@ class Stream:
         changes: (row, oracle): what holds from that row on.
         heard: (t, stamp) of every command whose content, time and source are right.
         events: (t, what): stop, reset, enable, disable, restart (of the gate's process),
-            elsewhere (the arm was away for longer than it may be, and is back elsewhere).
+            elsewhere (the arm was away for longer than it may be and is back elsewhere, or is
+            told where to be and stands elsewhere for longer than it may).
         command_timeout: s; None: silence is not judged.
     """
 
@@ -241,9 +242,10 @@ class Judgement:
         for k, state in enumerate(self.stream.states):
             stays = state == "stopped" and k > 0 and self.on[k - 1]
             # After a reset, and where another arm stands, there is nothing to hold.
-            stays = stays and not self._since(k) & {"reset", "elsewhere"}
+            stays = stays and "reset" not in self._since(k)
             holds = state in ENABLED or stays
-            if holds and not self.on[k]:
+            gone = k > 0 and state in ("holding", "stopped") and "elsewhere" in self._since(k)
+            if holds and not self.on[k] and not gone:
                 self._find("I6", k, f"commands nothing while it is {state}")
                 return
 

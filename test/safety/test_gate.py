@@ -497,6 +497,37 @@ def test_an_arm_that_comes_back_elsewhere_is_not_sent_to_the_old_stop_position(o
     assert output.state is State.STOPPED
 
 
+PAN = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(("off", "state"), [(0.4, State.HOLDING), (0.7, State.STOPPED)])
+def test_an_arm_that_stands_elsewhere_is_not_sent_back_when_its_controller_comes_back(off, state):
+    run = Run(tracking_error=0.3, tracking_error_hard=0.6).enable()
+
+    def stands(place: float, ticks: int = 60):
+        for _ in range(ticks):
+            run.now += DT
+            run.gate.measure(run.now, run.rows[0] + place * PAN)
+            output = run.gate.tick(run.now)
+        return output
+
+    for k in range(60):  # its controller is off, and it sinks
+        output = stands(off * k / 60, ticks=1)
+    assert output.positions is not None, "for a while it may be off"
+    output = stands(off)
+    assert output.positions is None and output.state is state
+    for k in range(60):
+        output = stands(off * (59 - k) / 60, ticks=1)
+    np.testing.assert_array_equal(output.positions, run.rows[0])  # it was brought back
+    for k in range(60):
+        stands(off * k / 60, ticks=1)
+    assert stands(off).positions is None
+    run.gate.disable() if state is State.HOLDING else run.gate.reset(run.now)
+    stands(off)
+    run.gate.enable(run.now)
+    np.testing.assert_allclose(stands(off).positions, run.rows[0] + off * PAN)
+
+
 def test_the_same_zones_again_and_again_do_not_let_the_arm_creep_in(oracle):
     run = Run(command_timeout=100.0).enable()
     for k in range(120):

@@ -61,6 +61,8 @@ class Trial:
         self._seed: np.ndarray | None = None  # where the gate was last enabled
         self._spoke = dict.fromkeys(self.names, self.now)  # when each joint was last reported
         self._was_away = False
+        self._said = dict(zip(self.names, self.q, strict=True))
+        self._off_since: float | None = None
         self.follow: Callable[[np.ndarray], np.ndarray] = lambda q: q
         """Set-point -> where the arm gets to by the next tick."""
         self.report: Callable[[np.ndarray], tuple | None] = lambda q: (self.names, q)
@@ -133,15 +135,22 @@ class Trial:
             self.gate.hear_joint_state(self.now, *said)
 
     def _note_return(self, said: dict[str, float]) -> None:
-        """For the oracle: an arm that was away, and is back elsewhere."""
+        """For the oracle: an arm that was away, and is back elsewhere, or that stands elsewhere
+        although it is told where to be."""
         patience = self.config.joint_state_timeout
         self._was_away |= self.now - min(self._spoke.values()) > patience
         self._spoke |= {n: self.now for n, q in said.items() if n in self._spoke and np.isfinite(q)}
         sent = next((o.positions for o in reversed(self.outputs) if o.positions is not None), None)
-        if self._was_away and sent is not None:
-            off = [abs(said.get(n, q) - q) for n, q in zip(self.names, sent, strict=True)]
-            if max(off) > self.config.tracking_error:
-                self.stream.events.append((np.nextafter(self.now, 0), "elsewhere"))
+        self._said |= {n: q for n, q in said.items() if n in self._said and np.isfinite(q)}
+        if sent is None:
+            return
+        off = max(abs(self._said[n] - q) for n, q in zip(self.names, sent, strict=True))
+        if off <= self.config.tracking_error:
+            self._off_since = None
+            return
+        self._off_since = self.now if self._off_since is None else self._off_since
+        if self._was_away or self.now - self._off_since > self.config.tracking_time - self.dt:
+            self.stream.events.append((np.nextafter(self.now, 0), "elsewhere"))
 
     # -- motions ------------------------------------------------------------------------
 
@@ -179,9 +188,12 @@ class Trial:
         return {o.verdict.check for o in self.outputs} - {""}
 
     def at_rest(self, ticks=60) -> bool:
-        """Runs on; True if the arm then stands for 20 ticks and is published at full rate."""
+        """Runs on; True if the arm then is sent to one place for 20 ticks at full rate, or to
+        none at all, as it stands elsewhere."""
         self.ticks(ticks)
         rows = [self.ticks().positions for _ in range(20)]
+        if all(r is None for r in rows):
+            return self.stream.events[-1] == (np.nextafter(self.now, 0), "elsewhere")
         return all(r is not None for r in rows) and np.ptp(rows, axis=0).max() == 0.0
 
 
