@@ -83,6 +83,7 @@ class PlanningScene:
         self._exempt: list[tuple[str, str]] = []  # names in the scene that may touch links
         self._left_out: list[str] = []
         self._all_given = False
+        self._unlike = ""  # why an object that was given cannot be read back
         try:
             from moveit_msgs import msg, srv
         except ImportError:
@@ -161,6 +162,8 @@ class PlanningScene:
         if self._wanted_of is None:
             return "no zones given: get_planning_scene has not answered"
         words = f"{len(self._wanted)} zones {'given' if self._all_given else 'on their way'}"
+        if self._unlike:
+            words += f" ({self._unlike})"
         if self._left_out:
             words += f", without {', '.join(self._left_out)}: the outside of a round shape"
         return words
@@ -286,7 +289,7 @@ class PlanningScene:
         zones = self._zones()
         if zones is not self._wanted_of:
             self._want(zones)
-        wanted = self._wanted
+        wanted, self._unlike = self._wanted, ""
         update = self._msg.PlanningScene(is_diff=True)
         update.robot_state.is_diff = True
         kind = self._msg.CollisionObject
@@ -325,7 +328,8 @@ class PlanningScene:
             scene.world.collision_objects = [thing]
             try:
                 book.hear(scene)
-            except Refused:
+            except Refused as refusal:
+                self._unlike = str(refusal)
                 return False
             found.append(book.present)
         return len(found[0]) == len(found[1]) and all(
