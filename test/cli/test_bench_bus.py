@@ -25,15 +25,6 @@ def test_a_latency_is_from_a_set_point_to_the_goal_that_is_as_far() -> None:
         bus._crossings(sent, times, np.zeros(25))
 
 
-def test_a_step_may_be_as_large_as_the_ticks_that_it_took() -> None:
-    times = np.array([0.0, 0.010, 0.031, 0.041])  # one goal was lost on the line
-    goals = np.array([[0.0, 0.0], [0.008, 0.0], [0.008, -0.016], [0.010, 0.0]])
-    steps, ticks = bus._steps(times, goals, 0.01)
-    np.testing.assert_allclose(steps, [0.008, 0.016, 0.016])
-    np.testing.assert_array_equal(ticks, [1, 2, 1])
-    assert list(steps > ticks * 0.01) == [False, False, True]
-
-
 def test_memory_that_grows_is_told_from_memory_that_was_taken_at_first() -> None:
     taken = bus._memory([100.0] * 60 + [150.0] * 540)
     assert (taken["growth"], taken["most"], len(taken["each_minute"])) == (0.0, 150.0, 10)
