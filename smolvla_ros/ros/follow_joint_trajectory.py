@@ -30,7 +30,7 @@ from smolvla_ros.safety.goal import (
     Outcome,
     read_tolerance,
     refused,
-    with_velocities,
+    with_derivatives,
 )
 from smolvla_ros.safety.recording import Ring, command_line
 
@@ -137,10 +137,11 @@ class TrajectoryAction:
         # Before a row is touched: this is the thread that hears joint states and `stop`.
         if len(trajectory.points) > MAX_POINTS:
             raise Refused("too_long", f"{len(trajectory.points)} points; at most {MAX_POINTS}")
-        times, positions = with_velocities(
+        times, positions = with_derivatives(
             [seconds(p.time_from_start) for p in trajectory.points],
             [p.positions for p in trajectory.points],
             [p.velocities for p in trajectory.points],
+            [p.accelerations for p in trajectory.points],
         )
         path, end = (
             read_tolerance(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import BPoly
 
 from smolvla_ros.safety.command import MAX_POINTS, Refused
 from smolvla_ros.safety.gate import Gate
 from smolvla_ros.safety.verdict import Kind, State
 
-_STEP = 0.02  # s between the rows of a path that is given with its velocities
+_STEP = 0.02  # s between the rows of a path that is given with its derivatives
 _BEGIN = 0.05  # s in which the gate's last output may still be of what was before
 _BLOCKED = 0.5  # s of pushing against something guarded that end a goal
 _RATE_OVER = 0.05  # s over which the measured velocity is taken
@@ -119,40 +119,45 @@ def read_tolerance(
     return Tolerance(position, velocity)
 
 
-def with_velocities(
+def with_derivatives(
     times: Sequence[float],
     positions: Sequence[Sequence[float]],
     velocities: Sequence[Sequence[float]],
+    accelerations: Sequence[Sequence[float]],
 ) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
-    """Rows on the path that positions and velocities mean together: a cubic between each two,
-    as a joint trajectory controller goes that is given no accelerations. (With them it goes by
-    quintics, through the same points at the same velocities.) Without velocities the rows stay
-    as they are.
+    """Rows on the path that points mean together with their derivatives: between each two, as a
+    joint trajectory controller of ros2_control goes, a cubic where they have velocities and a
+    quintic where they have accelerations too. Without velocities the rows stay as they are.
 
     Raises:
-        Refused: velocities of some rows only, of another length, or that are no numbers.
+        Refused: velocities or accelerations of some points only, of another length, or that are
+            no numbers.
     """
     if not any(len(v) for v in velocities) or len(positions) < 2:
         return times, positions
-    for row, (point, rates) in enumerate(zip(positions, velocities, strict=True)):
-        if len(rates) != len(point):
-            raise Refused(
-                "wrong_length", f"point {row}: {len(rates)} velocities, {len(point)} positions"
-            )
-    if not np.isfinite(np.concatenate([np.asarray(v, float) for v in velocities])).all():
-        raise Refused("not_finite", "NaN or infinity among velocities")
+    known = {"velocities": velocities}
+    if any(len(a) for a in accelerations):
+        known["accelerations"] = accelerations
+    for what, rows in known.items():
+        for k, (point, values) in enumerate(zip(positions, rows, strict=True)):
+            if len(values) != len(point):
+                raise Refused(
+                    "wrong_length", f"point {k}: {len(values)} {what}, {len(point)} positions"
+                )
+        if not np.isfinite(np.concatenate([np.asarray(v, float) for v in rows])).all():
+            raise Refused("not_finite", f"NaN or infinity among {what}")
     gaps = np.diff(times)
     whole = len({len(p) for p in positions}) == 1 and np.isfinite(np.array(positions)).all()
-    if len(times) > MAX_POINTS or not whole or not (gaps > 0).all():
-        return times, positions  # the gate says what is wrong with them
     spare = MAX_POINTS - len(times)
-    step = max(_STEP, float(np.sum(gaps)) / spare) if spare else np.inf
+    if spare <= 0 or not whole or not (gaps > 0).all():
+        return times, positions  # dense enough; or the gate says what is wrong with them
+    step = max(_STEP, float(np.sum(gaps)) / spare)
     parts = np.maximum(1, np.ceil(gaps / step)).astype(int)
     dense = [
         a + (b - a) * np.arange(n) / n for a, b, n in zip(times[:-1], times[1:], parts, strict=True)
     ]
     dense = np.append(np.concatenate(dense), times[-1])
-    path = CubicHermiteSpline(times, np.array(positions), np.array(velocities))
+    path = BPoly.from_derivatives(times, np.stack([positions, *known.values()], axis=1))
     return dense.tolist(), path(dense).tolist()
 
 

@@ -17,7 +17,7 @@ from smolvla_ros.safety.goal import (
     Goal,
     read_tolerance,
     refused,
-    with_velocities,
+    with_derivatives,
 )
 from smolvla_ros.safety.offline import Line, Replay
 
@@ -278,29 +278,51 @@ def test_a_tolerance_that_cannot_be_kept_is_refused(given, check):
     assert refusal.value.check == check
 
 
+NONE = [[], []]
+
+
 def test_velocities_say_how_the_path_goes_between_its_points():
-    times, rows = with_velocities([0.0, 2.0], [[0.0], [1.0]], [[0.0], [0.0]])
+    times, rows = with_derivatives([0.0, 2.0], [[0.0], [1.0]], [[0.0], [0.0]], NONE)
     t = np.array(times)
     np.testing.assert_allclose(np.array(rows)[:, 0], 3 * (t / 2) ** 2 - 2 * (t / 2) ** 3)
     assert len(times) == 101
     long = np.linspace(0.0, 500.0, 300)
-    times, rows = with_velocities(long, long[:, None] * 1e-3, np.full((300, 1), 1e-3))
+    rates = np.full((300, 1), 1e-3)
+    times, rows = with_derivatives(long, long[:, None] * 1e-3, rates, [[]] * 300)
     assert 300 < len(times) <= MAX_POINTS and (np.diff(times) > 0).all()
     np.testing.assert_allclose(np.array(rows)[:, 0], np.array(times) * 1e-3, atol=1e-9)
 
 
+def test_accelerations_say_more_of_it():
+    def path(t):  # of fifth degree: three values at each end say all of it
+        return np.stack([1 + 2 * t - t**3 + 0.25 * t**5, np.exp(0 * t) - t**4], axis=-1)
+
+    ends = np.array([0.5, 2.0])
+    d = [path(ends + h) for h in (-1e-4, 0.0, 1e-4)]
+    velocities, accelerations = (d[2] - d[0]) / 2e-4, (d[2] - 2 * d[1] + d[0]) / 1e-8
+    times, rows = with_derivatives(ends, d[1], velocities, accelerations)
+    np.testing.assert_allclose(rows, path(np.array(times)), atol=1e-5)
+    _, cubic = with_derivatives(ends, d[1], velocities, NONE)
+    assert np.abs(np.array(cubic) - rows).max() > 0.01
+
+
 def test_without_velocities_the_points_stay_as_they_are():
     given = ([0.0, 1.0], [[0.0], [1.0]])
-    assert with_velocities(*given, [[], []]) == given
+    assert with_derivatives(*given, NONE, NONE) == given
+    assert with_derivatives(*given, NONE, [[1.0], [1.0]]) == given
 
 
 @pytest.mark.parametrize(
-    ("velocities", "check"),
+    ("values", "check"),
     [([[0.0], []], "wrong_length"), ([[0.0], [np.nan]], "not_finite")],
 )
-def test_velocities_that_are_none_are_refused(velocities, check):
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_that_are_none_are_refused(order, values, check):
+    zero = [[0.0], [0.0]]
     with pytest.raises(Refused) as refusal:
-        with_velocities([0.0, 1.0], [[0.0], [1.0]], velocities)
+        with_derivatives(
+            [0.0, 1.0], [[0.0], [1.0]], *((values, NONE) if order == 1 else (zero, values))
+        )
     assert refusal.value.check == check
 
 
