@@ -432,6 +432,18 @@ class JogKeyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TipConfig:
+    """What a teleoperator moves that gives steps in space."""
+
+    link: str = key(doc="the link whose origin it moves")
+    speed: float = key(0.1, doc="m/s of a step of 1: a key that is held, a stick at its end",
+                       above=0.0, at_most=2.0)  # fmt: skip
+    yaw: float = key(0.0, doc="rad about the root link's z axis, from its x axis to that of the "
+                     "teleoperator", at_least=-6.3, at_most=6.3)  # fmt: skip
+    gripper: JogKeyConfig | None = key(None, doc="the joint that opens, and its speed in doing so")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeleopConfig(_Mapped):
     """Parameters of a teleoperator."""
 
@@ -441,16 +453,22 @@ class TeleopConfig(_Mapped):
     joint_map: dict[str, MotorConfig] = key({}, doc="of a leader: joint name → motor, unit, sign, "
                                             "offset")  # fmt: skip
     keys: dict[str, JogKeyConfig] = key({}, doc="of a keyboard: key → joint and speed")
+    tip: TipConfig | None = key(None, doc="of a gamepad, keyboard_ee and others that give steps of "
+                                "the gripper in space")  # fmt: skip
     rate: float = key(50.0, doc="Hz of set-points", above=0.0, at_most=500.0)
     start_tolerance: float = key(0.3, doc="rad (m) from the arm where a leader may take over",
                                  above=0.0)  # fmt: skip
     blend: float = key(1.0, doc="s over which the arm then goes over to the leader", above=0.0)
-    ahead: float = key(0.2, doc="rad (m) by which keys may be ahead of the arm", above=0.0)
+    ahead: float = key(0.2, doc="rad (m) by which keys and steps may be ahead of the arm",
+                       above=0.0)  # fmt: skip
     joint_states_max_age: float = key(0.2, doc="s; an older joint state is none", above=0.0)
 
     def __post_init__(self) -> None:
-        if bool(self.joint_map) == bool(self.keys):
-            raise ConfigError("joint_map: a leader needs it, a keyboard needs keys; write one")
+        if bool(self.joint_map) + bool(self.keys) + (self.tip is not None) != 1:
+            raise ConfigError(
+                "joint_map: a leader needs it, a keyboard needs keys, what gives steps in space "
+                "needs tip; write one of the three"
+            )
 
 
 SECTIONS: dict[str, type] = {
@@ -624,22 +642,29 @@ def load_joint_map(config: VlaConfig, robot: RobotModel, path: Path | None) -> J
 def load_teleop_joints(
     config: TeleopConfig, robot: RobotModel, path: Path | None
 ) -> JointMap | None:
-    """How a leader arm writes the joints of ``robot``, or some of them; None for keys.
+    """How a leader arm writes the joints of ``robot``, or some of them; None for keys and steps.
 
     Raises:
-        ConfigError: a joint that the URDF has not, or percent of a joint without limits.
+        ConfigError: a joint or a link that the URDF has not, or percent of a joint without limits.
     """
     where = f"{path or 'parameters'}: teleop"
     named = [(f"joint_map.{name}", name) for name in config.joint_map]
     named += [(f"keys.{name}.joint", entry.joint) for name, entry in config.keys.items()]
+    if config.tip is not None and config.tip.gripper is not None:
+        named.append(("tip.gripper.joint", config.tip.gripper.joint))
     problems = [
         f"{where}.{place}: {joint!r} is no joint of the URDF; it has: {', '.join(robot.names)}"
         for place, joint in named
         if joint not in robot.names
     ]
+    if config.tip is not None and config.tip.link not in robot.links:
+        problems.append(
+            f"{where}.tip.link: {config.tip.link!r} is no link of the URDF; it has: "
+            f"{', '.join(robot.links)}"
+        )
     if problems:
         raise ConfigError(problems)
-    if config.keys:
+    if not config.joint_map:
         return None
     try:
         return JointMap(config.units(), robot.limits_by_name())

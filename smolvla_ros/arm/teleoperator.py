@@ -1,10 +1,10 @@
-"""Any LeRobot teleoperator: a leader arm's joints in radians, or the keys that are pressed."""
+"""Any LeRobot teleoperator, and a leader arm's joints in radians."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -72,9 +72,13 @@ class LerobotTeleoperator:
             Lost: it does not answer.
         """
         try:
-            return self._device.get_action()
+            action = self._device.get_action()
         except Exception as error:
             raise Lost(one_line(error)) from error
+        # LeRobot's keyboards end with Esc, but go on saying that no key is held.
+        if not getattr(getattr(self._device, "listener", None), "running", True):
+            raise Lost("Esc has ended it")
+        return action
 
     def close(self) -> None:
         """Disconnect, if it is connected."""
@@ -118,50 +122,3 @@ class LeaderJoints:
         if not np.isfinite(values).all():
             raise Lost("a joint is no number")
         return self._map.to_urdf(values)
-
-
-class Jogging:
-    """Keys that are held move joints, each at its speed.
-
-    Args:
-        keys: key → (joint, rad/s). ahead: rad by which a set-point may be ahead of the arm,
-            where something keeps the arm from following.
-    """
-
-    def __init__(self, keys: Mapping[str, tuple[str, float]], ahead: float):
-        self.names = tuple(dict.fromkeys(joint for joint, _ in keys.values()))
-        self._speeds = {}
-        for key, (joint, speed) in keys.items():
-            self._speeds[key] = np.zeros(len(self.names))
-            self._speeds[key][self.names.index(joint)] = speed
-        self._ahead = ahead
-        self._q: np.ndarray | None = None
-
-    def rest(self) -> None:
-        """Begin anew where the arm is."""
-        self._q = None
-
-    @staticmethod
-    def lets_go(pressed: Iterable[Any]) -> bool:
-        """Whether Esc is among the keys that are held."""
-        return "esc" in _names(pressed)
-
-    def move(self, pressed: Sequence[Any], measured: np.ndarray, dt: float) -> np.ndarray:
-        """``[D]`` rad: where the keys have moved the joints, from the first call on.
-
-        Args:
-            pressed: keys as LeRobot names them: characters, or pynput's keys. dt: s since the
-                last call.
-        """
-        if self._q is None:
-            self._q = measured.copy()
-        names = _names(pressed)
-        for key, speed in self._speeds.items():
-            if key in names:
-                self._q = self._q + speed * dt
-        self._q = np.clip(self._q, measured - self._ahead, measured + self._ahead)
-        return self._q
-
-
-def _names(pressed: Iterable[Any]) -> set[Any]:
-    return {getattr(key, "name", key) for key in pressed}

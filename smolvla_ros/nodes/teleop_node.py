@@ -12,9 +12,11 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from smolvla_ros.arm.devices import Lost
+from smolvla_ros.arm.jogging import Jogging, KeyJogging, TipJogging
 from smolvla_ros.arm.leading import Leading, State
-from smolvla_ros.arm.teleoperator import Jogging, LeaderJoints, LerobotTeleoperator
-from smolvla_ros.cell import load_robot, load_teleop_joints
+from smolvla_ros.arm.teleoperator import LeaderJoints, LerobotTeleoperator
+from smolvla_ros.cell import TeleopConfig, load_robot, load_teleop_joints
+from smolvla_ros.robot import RobotModel
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from smolvla_ros.ros.parameters import declare
@@ -37,12 +39,12 @@ class TeleopNode(Node):
         self._config = config
         where = f"{path or 'parameters'}: teleop"
         self._joints = self._jogging = None
-        joints = load_teleop_joints(config, load_robot(config.robot, path), path)
+        robot = load_robot(config.robot, path)
+        joints = load_teleop_joints(config, robot, path)
         if joints is not None:
             self._joints = LeaderJoints(joints, config.motors(), where)
         else:
-            keys = {name: (key.joint, key.speed) for name, key in config.keys.items()}
-            self._jogging = Jogging(keys, config.ahead)
+            self._jogging = _jogging(config, robot, where)
         self._names = (self._joints or self._jogging).names
         self._device = LerobotTeleoperator(config.type, config.options, where)
         self._lock = threading.Lock()  # of what follows
@@ -147,16 +149,13 @@ class TeleopNode(Node):
         measured = self._measured()
         if self._joints is not None:
             return self._leading.step(now, self._joints.read(action), measured)
-        if measured is None:  # where the arm is, keys cannot say
+        if measured is None:  # where the arm is, keys and steps cannot say
             if self._leading.state is State.LEADING:
                 self._leading.pause("no fresh joint states of the arm")
             return None
-        if Jogging.lets_go(action) and self._leading.state is not State.PAUSED:
-            # LeRobot's keyboard ends with Esc, but goes on saying that no key is held.
-            self._leading.pause("Esc lets the arm go")
         if self._leading.state is not State.LEADING:
             self._jogging.rest()
-        return self._leading.step(now, self._jogging.move(list(action), measured, dt), measured)
+        return self._leading.step(now, self._jogging.move(action, measured, dt), measured)
 
     # -- what people see ----------------------------------------------------------------
 
@@ -183,6 +182,15 @@ class TeleopNode(Node):
             "published": self._published,
             "age_s": time.monotonic() - self._answered,
         }
+
+
+def _jogging(config: TeleopConfig, robot: RobotModel, where: str) -> Jogging:
+    if config.tip is None:
+        keys = {name: (key.joint, key.speed) for name, key in config.keys.items()}
+        return KeyJogging(robot, keys, config.ahead)
+    tip, grip = config.tip, config.tip.gripper
+    gripper = None if grip is None else (grip.joint, grip.speed)
+    return TipJogging(robot, tip.link, tip.speed, tip.yaw, gripper, config.ahead, where)
 
 
 def main() -> int:

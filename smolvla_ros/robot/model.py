@@ -301,10 +301,24 @@ class RobotModel:
 
     def frame_position(self, q: np.ndarray, frame: str) -> np.ndarray:
         """``[3]`` metres: where the origin of ``frame`` is in the root frame at ``q``."""
-        if not self.model.existFrame(frame):
-            raise RobotError(f"{self.urdf_path}: has no frame {frame!r}")
+        number = self._frame(frame)
         pin.framesForwardKinematics(self.model, self._data, self.configuration(q))
-        return np.array(self._data.oMf[self.model.getFrameId(frame)].translation)
+        return np.array(self._data.oMf[number].translation)
+
+    def frame_jacobian(self, q: np.ndarray, frame: str) -> np.ndarray:
+        """``[6, D]``: how the origin of ``frame`` moves (m/s, the first three rows) and ``frame``
+        turns (rad/s) along the root frame's axes, for each rad/s (m/s) of a joint at ``q``."""
+        number, way = self._frame(frame), pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        q = self.configuration(q)
+        each = pin.computeFrameJacobian(self.model, self._data, q, number, way)
+        found = np.zeros((6, self.dof))
+        np.add.at(found.T, self._master, (each * self._multiplier).T)
+        return found
+
+    def _frame(self, name: str) -> int:
+        if not self.model.existFrame(name):
+            raise RobotError(f"{self.urdf_path}: has no frame {name!r}")
+        return self.model.getFrameId(name)
 
     def self_collision_pairs(self) -> list[tuple[Geometry, Geometry]]:
         """Every pair of shapes on two links that must not touch.

@@ -13,7 +13,7 @@ from oracle import Oracle
 
 from smolvla_ros.arm.devices import Lost
 from smolvla_ros.arm.leading import Leading, State
-from smolvla_ros.arm.teleoperator import Jogging, LeaderJoints
+from smolvla_ros.arm.teleoperator import LeaderJoints
 from smolvla_ros.cell import SourceConfig
 from smolvla_ros.robot import JointMap, JointUnit
 from smolvla_ros.schema import ConfigError
@@ -119,36 +119,6 @@ def test_what_the_teleoperator_does_not_give_is_named():
 def test_what_is_no_number_is_no_position(value):
     with pytest.raises(Lost):
         leader().read({"pan.pos": value, "gripper.pos": 1.0})
-
-
-KEYS = {"a": ("pan", 0.5), "d": ("pan", -0.5), "up": ("jaw", 0.2)}
-
-
-class Special:
-    """As pynput's keys without a character."""
-
-    name = "up"
-
-
-def test_held_keys_move_joints_and_released_ones_hold_them():
-    jogging = Jogging(KEYS, 0.2)
-    assert jogging.names == NAMES
-    q = ARM
-    for _ in range(20):
-        q = jogging.move(["a", Special()], q, 0.01)
-    np.testing.assert_allclose(q, ARM + np.array([0.1, 0.04]))
-    np.testing.assert_allclose(jogging.move([], q, 0.01), q)
-    np.testing.assert_allclose(jogging.move(["x", "a", "d"], q, 0.01), q)
-
-
-def test_keys_do_not_run_away_from_an_arm_that_is_kept_from_following():
-    jogging = Jogging(KEYS, 0.2)
-    for _ in range(1000):
-        q = jogging.move(["a"], ARM, 0.01)
-    np.testing.assert_allclose(q, ARM + np.array([0.2, 0.0]))
-    np.testing.assert_allclose(jogging.move(["d"], ARM, 0.1), ARM + np.array([0.15, 0.0]))
-    jogging.rest()
-    np.testing.assert_allclose(jogging.move([], ARM, 0.1), ARM)
 
 
 def test_through_the_gate_the_arm_changes_hands_without_a_jump():

@@ -237,8 +237,12 @@ def test_keys_of_a_plug_in_jog_the_arm_while_they_are_held(domain, tmp_path, pup
         pan, wrist = arm.ready[0], arm.ready[3]
         assert arm.rows[-1] == pytest.approx({"shoulder_pan": pan, "wrist_flex": wrist})
         pull(d=None, up=None)
-        far = pytest.approx({"shoulder_pan": pan - 0.2, "wrist_flex": wrist + 0.2})
-        wait_until(lambda: arm.rows[-1] == far, 30, "no further than that from an arm that stands")
+        end = tabletop()[1].upper[3]
+        assert end < wrist + 0.2
+        far = pytest.approx({"shoulder_pan": pan - 0.2, "wrist_flex": end})
+        wait_until(
+            lambda: arm.rows[-1] == far, 30, "no further from an arm that stands, or its end"
+        )
         pull()
         time.sleep(0.5)
         assert arm.rows[-1] == far, "and stays when let go"
@@ -276,6 +280,41 @@ def test_a_leader_that_hung_does_not_take_the_arm_to_where_it_is_by_then(domain,
         assert abs(arm.rows[before]["shoulder_pan"] - arm.ready[0]) < 0.1, "from where the arm is"
 
 
+def height(arm, row):
+    """m of the gripper above the table, at a row."""
+    q = np.array([row[name] for name in arm.joints])
+    return tabletop()[1].frame_position(q, "gripper_link")[2]
+
+
+TIP = {"link": "gripper_link", "speed": 0.05, "gripper": {"joint": "gripper", "speed": 0.2}}
+
+
+@pytest.mark.timeout(600)
+def test_steps_of_a_plug_in_move_the_gripper_in_space(domain, tmp_path, puppet):
+    strings, pull = puppet
+    still = {"delta_x": 0.0, "delta_y": 0.0, "delta_z": 0.0, "gripper": 1}
+    cell = write_cell(
+        tmp_path,
+        type="puppet",
+        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        tip=TIP,
+    )
+    pull(**still)
+    with teleop(domain, tmp_path, cell) as arm:
+        assert call(arm, "start")[0]
+        wait_until(lambda: arm.rows, 20, "it has the arm, and holds it")
+        np.testing.assert_allclose(arm.row(), arm.ready)
+        pull(**still | {"delta_z": 0.5, "gripper": 2})
+        begin = height(arm, arm.rows[-1])
+        wait_until(lambda: height(arm, arm.rows[-1]) > begin + 0.01, 20, "up")
+        wait_until(lambda: arm.rows[-1]["gripper"] > arm.ready[-1] + 0.05, 20, "and open")
+        pull(**still)
+        time.sleep(0.3)
+        here = arm.rows[-1]
+        time.sleep(0.3)
+        assert arm.rows[-1] == here, "and stays when let go"
+
+
 KEYBOARD = {
     "type": "keyboard",
     "options": {"id": "k"},
@@ -308,16 +347,41 @@ def test_lerobots_own_keyboard_jogs_the_arm(domain, tmp_path):
         time.sleep(0.3)
         assert arm.rows[-1] == here, "and stay when let go"
         keyboard.press("Escape")
-        says(arm, "paused: Esc lets the arm go")
         keyboard.let_go("Escape")
+        says(arm, "paused: it was lost: Esc has ended it")
         assert arm.is_silent()
-        keyboard.press("a")  # which LeRobot's keyboard, ended by now, does not see
-        keyboard.let_go("a")
-        says(arm, "paused: Esc")
-        wait_until(lambda: arm.value("teleop", "losses") == 1, 20, "it is connected anew")
+        assert arm.value("teleop", "losses") == 1, "it is connected anew"
         wait_until(lambda: call(arm, "start")[0], 20, "and leads again")
         before = len(arm.rows)
         wait_until(lambda: len(arm.rows) > before, 20, "when asked")
+
+
+@needs_pynput
+@needs_screen
+@pytest.mark.timeout(600)
+def test_lerobots_own_keyboard_ee_moves_the_gripper(domain, tmp_path):
+    cell = write_cell(tmp_path, type="keyboard_ee", options={"id": "k"}, tip=TIP)
+    with (
+        Keyboard() as keyboard,
+        teleop(domain, tmp_path, cell, **keyboard.variables) as arm,
+    ):
+        assert call(arm, "start")[0]
+        wait_until(lambda: arm.rows, 20, "it has the arm, and holds it")
+        begin = height(arm, arm.rows[-1])
+        keyboard.press("Shift_R")
+        wait_until(lambda: height(arm, arm.rows[-1]) > begin + 0.01, 20, "up")
+        keyboard.let_go("Shift_R")
+        keyboard.press("Control_L")
+        wait_until(lambda: arm.rows[-1]["gripper"] < arm.ready[-1] - 0.05, 20, "it closes")
+        keyboard.let_go("Control_L")
+        time.sleep(0.3)
+        here = arm.rows[-1]
+        time.sleep(0.3)
+        assert arm.rows[-1] == here, "and all of it stays when let go"
+        keyboard.press("Escape")
+        keyboard.let_go("Escape")
+        says(arm, "paused: it was lost: Esc has ended it")
+        assert arm.is_silent()
 
 
 @needs_pynput

@@ -206,6 +206,24 @@ def test_f64_a_mimic_joint_follows_and_is_not_commanded(write) -> None:
         np.testing.assert_allclose(robot.frame_position(q, "right"), [1.0, -opening, 0.0])
 
 
+@pytest.mark.parametrize("frame", ["d", "right"])
+def test_a_frame_moves_as_its_jacobian_says(write, frame) -> None:
+    """Against differences of positions; a joint that mimics adds to the one it follows."""
+    chain = CHAIN.replace('type="revolute"', 'type="continuous"', 1)
+    robot = RobotModel(write("a.urdf", GRIPPER if frame == "right" else chain))
+    q, h = np.linspace(0.02, 0.03, robot.dof), 1e-6
+    moves = [
+        (robot.frame_position(q + d, frame) - robot.frame_position(q - d, frame)) / (2 * h)
+        for d in h * np.eye(robot.dof)
+    ]
+    found = robot.frame_jacobian(q, frame)
+    np.testing.assert_allclose(found[:3].T, moves, atol=1e-6)
+    turns = [1.0, 0.0] if frame == "right" else [1.0, 1.0, 1.0]
+    np.testing.assert_allclose(found[3:].T, [[0.0, 0.0, t] for t in turns], atol=1e-12)
+    with pytest.raises(RobotError, match="has no frame 'tool'"):
+        robot.frame_jacobian(q, "tool")
+
+
 def mimic(joint_: str, multiplier: float = 1.0, offset: float = 0.0, limit: str = LIMIT) -> str:
     return limit + f'<mimic joint="{joint_}" multiplier="{multiplier}" offset="{offset}"/>'
 
