@@ -148,8 +148,10 @@ class SafetyMonitor(Node):
         def disable() -> str:
             with self._lock:
                 self._gate.disable()
+                state = self._gate.state
             self._ring.add(time.monotonic(), "enable", False)
-            return "disabling"
+            idle = (State.WAITING, State.DISABLED, State.STOPPED)
+            return f"it is {state.value}" if state in idle else "disabling"
 
         return self._try(response, enable if request.data else disable)
 

@@ -14,6 +14,18 @@ from smolvla_ros.ros.graph import full_name
 _COMMANDS = ("trajectory_msgs/msg/JointTrajectory", "std_msgs/msg/Float64MultiArray")
 _ACTION = "control_msgs/action/FollowJointTrajectory"
 _PROPOSED = "policy/joint_trajectory"
+_NAMELESS = "_NODE_NAME_UNKNOWN_"  # rcl's word for a node whose endpoints were discovered first
+
+
+def all_named(node: Node) -> bool:
+    """Whether the nodes behind all endpoints of commands are known by name."""
+    return not any(
+        info.node_name == _NAMELESS
+        for topic, kinds in node.get_topic_names_and_types()
+        if set(kinds) & set(_COMMANDS)
+        for look in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
+        for info in look(topic)
+    )
 
 
 def commanding(
@@ -32,7 +44,11 @@ def commanding(
         yield from _only(node, policy, topic, "it would be taken for the policy")
     if monitor is None:
         return
-    sent = _written(node, gate) or [resolve(monitor.output_topic)]
+    sent = _written(node, gate)
+    if not sent:
+        yield Finding("warning", "command", f"{gate} does not run, or is not this cell's",
+                      "start it: nothing gates what moves the arm")  # fmt: skip
+        sent = [resolve(monitor.output_topic)]
     for topic in sent:
         yield from _only(node, gate, topic, "nobody else may: end it")
     watched = [resolve(name) for name in monitor.watch]

@@ -14,9 +14,10 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from smolvla_ros.cell import MonitorConfig, VlaConfig
 from smolvla_ros.finding import Finding
 from smolvla_ros.ros import endpoints, messages, qos
-from smolvla_ros.ros.commanding import commanding
+from smolvla_ros.ros.commanding import all_named, commanding
 
 DISCOVERY = 1.5  # s after which the publishers of one network are known
+_NAMES = 5.0  # s after that in which their nodes' names are, on a busy machine
 _KINDS = {
     "raw": (Image, "sensor_msgs/msg/Image", messages.image_to_rgb),
     "compressed": (
@@ -107,6 +108,9 @@ class Look:
             )
         )
         time.sleep(seconds)
+        until = time.monotonic() + _NAMES
+        while not all_named(self._node) and time.monotonic() < until:
+            time.sleep(0.05)
         # What comes while it is judged would be ahead of the clock.
         for subscription in subscriptions:
             self._node.destroy_subscription(subscription)

@@ -78,6 +78,7 @@ class PlanningScene:
         self._known_at: float | None = None  # when the scene was last known to be the book's
         self._asked: tuple[Future, float, int] | None = None  # its time, and the book's changes
         self._ask_at = 0.0
+        self._answered_at = -np.inf  # when that service did last
         self._wanted_of: Mapping[str, PlacedZone] | None = None
         self._wanted: dict[str, Any] = {}  # name in the scene → CollisionObject
         self._exempt: list[tuple[str, str]] = []  # names in the scene that may touch links
@@ -161,6 +162,9 @@ class PlanningScene:
     def _giving(self) -> str:
         if self._wanted_of is None:
             return "no zones given: get_planning_scene has not answered"
+        silent = time.monotonic() - self._answered_at
+        if silent > self._config.timeout:
+            return f"zones not given: get_planning_scene has been silent for {silent:.0f} s"
         words = f"{len(self._wanted)} zones {'given' if self._all_given else 'on their way'}"
         if self._unlike:
             words += f" ({self._unlike})"
@@ -268,6 +272,7 @@ class PlanningScene:
             )
             return
         scene = future.result().scene
+        self._answered_at = time.monotonic()
         if self._config.give:
             self._give(scene)
         if not self._config.take:

@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 from smolvla_ros.cli.bystander import Bystander
 from smolvla_ros.cli.processes import private_domain
 from smolvla_ros.ros import qos
-from smolvla_ros.ros.commanding import commanding
+from smolvla_ros.ros.commanding import all_named, commanding
 
 CONTROLLER = "joint_trajectory_controller"
 
@@ -69,9 +69,7 @@ class Cell(contextlib.ExitStack):
                 for end in look(t)
                 if end.topic_type.endswith(("/JointTrajectory", "/Float64MultiArray"))
             ]
-            # Endpoints come before the names of their nodes.
-            named = [end for end in ends if "UNKNOWN" not in end.node_name]
-            return len(named) == self.count
+            return len(ends) == self.count and all_named(self.seen)
 
         wait_until(known, 10, "discovered")
         return [
@@ -120,6 +118,12 @@ def test_a_monitor_of_another_cell_is_not_this_cells(cell) -> None:
     assert errors == [
         "command: /left/safety_monitor publishes on /arm/joint_trajectory; nobody else may: end it"
     ]
+
+
+def test_a_cell_whose_monitor_does_not_run_is_doubted(cell) -> None:
+    cell.writes("safety_monitor", "arm/joint_trajectory", namespace="left")
+    said = "command: /safety_monitor does not run, or is not this cell's; start it: nothing gates "
+    assert any(line.startswith(said) for level, line in cell.findings() if level == "warning")
 
 
 @pytest.mark.parametrize("kind", [JointTrajectory, Float64MultiArray])

@@ -107,7 +107,13 @@ def look(domain: int, parts: Parts, camera: dict[str, Any] | None = None, **chan
     namespace = changes.pop("namespace", "")
     vla = replace(cell.vla, cameras={"front": CameraConfig(**(given | (camera or {})))}, **changes)
     monitor = replace(cell.safety_monitor, watch=watch)
-    with Robot(parts, domain), Bystander("check", domain) as bystander:
+    with (
+        Robot(parts, domain),
+        Bystander("safety_monitor", domain, parts.namespace.strip("/")) as gate,
+        Bystander("check", domain) as bystander,
+    ):
+        gate.node.create_publisher(JointTrajectory, "arm/joint_trajectory", qos.STREAM_OUT)
+        gate.start()
         bystander.start()
         found = Look(bystander.node, vla, monitor, robot.limits_by_name(), sizes, namespace).take(
             0.8
@@ -138,7 +144,7 @@ def test_a_cell_in_a_namespace_is_found_there(domain, parts) -> None:
     parts.namespace = "left/"
     bad, well, _ = look(domain, parts, namespace="/left")
     assert bad == []
-    assert "command: /left/arm/joint_trajectory: nobody" in well
+    assert "command: /left/arm/joint_trajectory: /left/safety_monitor" in well
 
 
 def test_compressed_pictures_are_read(domain, parts) -> None:
