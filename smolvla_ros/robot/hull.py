@@ -50,11 +50,7 @@ class Hull:
 
     def shape(self) -> coal.Convex:
         """The hull as a collision shape."""
-        points = coal.StdVec_Vec3s()
-        points.extend(list(self.vertices))
-        triangles = coal.StdVec_Triangle()
-        triangles.extend([coal.Triangle(a, b, c) for a, b, c in self.faces.tolist()])
-        return coal.Convex(points, triangles)
+        return convex_shape(self.vertices, self.faces)
 
     def volume_ratio(self) -> float | None:
         """Volume of the hull over that of the mesh; None where the mesh is not closed."""
@@ -104,6 +100,19 @@ def _build(path: Path, scale: np.ndarray, digest: str) -> Hull:
         raise MeshError("holds no triangle")
     if not np.isfinite(points).all():
         raise MeshError("holds a coordinate that is no finite number")
+    vertices, faces, enclosed = hull_around(points)
+    # A mirrored mesh is inside out: its volume comes out negative.
+    volume = float(mesh.computeVolume()) * float(np.sign(np.prod(scale)))
+    return Hull(vertices, faces, enclosed, volume, digest)
+
+
+def hull_around(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The convex hull of ``[N, 3]`` finite points: vertices ``[V, 3]``, faces ``[F, 3]``,
+    counter-clockwise seen from outside, and volume. What is flat is given a thickness of 0.2 mm.
+
+    Raises:
+        MeshError: rounding leaves a point outside.
+    """
     try:
         hull = _enclosing(points)
     except QhullError:
@@ -116,9 +125,16 @@ def _build(path: Path, scale: np.ndarray, digest: str) -> Hull:
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), hull.equations[:, :3]) < 0
     faces[inward] = faces[inward][:, ::-1]
-    # A mirrored mesh is inside out: its volume comes out negative.
-    volume = float(mesh.computeVolume()) * float(np.sign(np.prod(scale)))
-    return Hull(vertices, faces, float(hull.volume), volume, digest)
+    return vertices, faces, float(hull.volume)
+
+
+def convex_shape(vertices: np.ndarray, faces: np.ndarray) -> coal.Convex:
+    """A collision shape of what :func:`hull_around` returns."""
+    points = coal.StdVec_Vec3s()
+    points.extend(list(vertices))
+    triangles = coal.StdVec_Triangle()
+    triangles.extend([coal.Triangle(a, b, c) for a, b, c in faces.tolist()])
+    return coal.Convex(points, triangles)
 
 
 def _enclosing(points: np.ndarray) -> ConvexHull:

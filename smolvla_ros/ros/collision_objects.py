@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -26,8 +27,8 @@ _SIZES = {1: 3, 2: 1, 3: 2, 4: 2}  # SolidPrimitive.type: box, sphere, cylinder,
 class SceneBook:
     """The objects of a planning scene, kept up with what MoveIt publishes of it.
 
-    Boxes, spheres and cylinders as they are; a cone as the cylinder around it, a mesh as the
-    box around it, a plane as a thin plate. What the arm holds is no obstacle to it.
+    Boxes, spheres and cylinders as they are; a cone as the cylinder around it, a mesh as its
+    convex hull, a plane as a thin plate. What the arm holds is no obstacle to it.
 
     Args:
         frame: the place of a frame in the arm's root frame; raises ValueError for one that
@@ -146,9 +147,7 @@ def _body(thing: Any, place: pin.SE3) -> Body:
     if len(shapes) == 1 and _is_empty(thing.pose):
         # MoveIt takes the pose of a lone shape for the object's, which a later move replaces.
         (part,) = shapes
-        return Body(
-            place * part.pose, (Part(part.shape, part.size, pin.SE3.Identity(), part.inner),)
-        )
+        return Body(place * part.pose, (replace(part, pose=pin.SE3.Identity()),))
     return Body(place, tuple(shapes))
 
 

@@ -45,11 +45,9 @@ def zone_markers(zones: Mapping[str, Zone], frame_id: str) -> MarkerArray:
         pose = pin.SE3(pin.rpy.rpyToMatrix(*zone.rpy), np.array(zone.position))
         frame = zone.frame or frame_id
         if zone.shape == "mesh":
-            marker = _marker(name, 0, Marker.TRIANGLE_LIST, pose, frame, _COLOURS[zone.kind])
-            marker.scale.x = marker.scale.y = marker.scale.z = 1.0
             hull = mesh_hull(zone.mesh, 1.0 if zone.scale is None else zone.scale)
-            marker.points = _points(hull.vertices[hull.faces].reshape(-1, 3))
-            out.markers.append(marker)
+            colour = _COLOURS[zone.kind]
+            out.markers.append(_mesh(name, hull.vertices, hull.faces, pose, frame, colour))
         else:
             bodies = _bodies(zone.shape, zone.size)
             out.markers += _solid(name, bodies, pose, frame, _COLOURS[zone.kind])
@@ -60,8 +58,11 @@ def obstacle_markers(obstacles: Iterable[Obstacle], frame_id: str) -> MarkerArra
     """One marker an obstacle, in the root link ``frame_id``; they fade after a second."""
     out = MarkerArray()
     for o in obstacles:
-        bodies = _bodies(o.shape, o.size)
-        out.markers += _solid(f"obstacle/{o.id}", bodies, o.pose, frame_id, _COLOURS["obstacle"])
+        name, colour = f"obstacle/{o.id}", _COLOURS["obstacle"]
+        if o.shape == "hull":
+            out.markers.append(_mesh(name, *o.triangles(), o.pose, frame_id, colour))
+        else:
+            out.markers += _solid(name, _bodies(o.shape, o.size), o.pose, frame_id, colour)
     for marker in out.markers:
         marker.lifetime = _SHORT_LIVED
     return out
@@ -124,6 +125,15 @@ def _solid(ns: str, bodies: list[_Body], pose: pin.SE3, frame_id: str, colour) -
         marker.scale.x, marker.scale.y, marker.scale.z = map(float, scale)
         markers.append(marker)
     return markers
+
+
+def _mesh(
+    ns: str, vertices: np.ndarray, faces: np.ndarray, pose: pin.SE3, frame_id: str, colour
+) -> Marker:
+    marker = _marker(ns, 0, Marker.TRIANGLE_LIST, pose, frame_id, colour)
+    marker.scale.x = marker.scale.y = marker.scale.z = 1.0
+    marker.points = _points(vertices[faces].reshape(-1, 3))
+    return marker
 
 
 def _marker(ns: str, id: int, kind: int, pose: pin.SE3, frame_id: str, colour) -> Marker:

@@ -105,6 +105,7 @@ def as_plain(obstacles: list[Obstacle]) -> list[dict]:
             "size": list(o.size),
             "position": o.pose.translation.tolist(),
             "quaternion": np.asarray(pin.Quaternion(o.pose.rotation).coeffs()).tolist(),
+            **({"vertices": o.vertices} if o.vertices else {}),
         }
         for o in obstacles
     ]

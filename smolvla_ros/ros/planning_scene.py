@@ -340,6 +340,8 @@ class PlanningScene:
         return len(found[0]) == len(found[1]) and all(
             a.shape == b.shape
             and np.allclose(a.size, b.size, atol=_SAME)
+            and len(a.vertices) == len(b.vertices)
+            and np.allclose(a.vertices, b.vertices, atol=_SAME)
             and np.allclose(a.pose.homogeneous, b.pose.homogeneous, atol=_SAME)
             for a, b in zip(*found, strict=True)
         )

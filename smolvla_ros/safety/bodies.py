@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pinocchio as pin
 
-from smolvla_ros.safety.obstacles import Obstacle, read_obstacle
+from smolvla_ros.robot.hull import MeshError, hull_around
+from smolvla_ros.safety.obstacles import MAX_VERTICES, Obstacle, read_obstacle
 
 _FLAT = 1e-3  # m; less than this of a mesh has no volume
 _PLATE = (20.0, 20.0, 2e-3)  # m: what stands for a plane, which has no end and no thickness
@@ -16,7 +18,8 @@ _PLATE = (20.0, 20.0, 2e-3)  # m: what stands for a plane, which has no end and 
 
 @dataclass(frozen=True)
 class Part:
-    """A shape of a body: ``shape`` and ``size`` (m) as of an obstacle, ``pose`` in the body.
+    """A shape of a body: ``shape``, ``size`` and ``vertices`` (m) as of an obstacle, ``pose`` in
+    the body.
 
     ``inner`` is where the shape lies in the frame that the planner gives it.
     """
@@ -25,6 +28,7 @@ class Part:
     size: tuple[float, ...]
     pose: pin.SE3
     inner: pin.SE3 = field(default_factory=pin.SE3.Identity)
+    vertices: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,28 @@ class Body:
         for k, part in enumerate(self.parts):
             at = self.pose * part.pose * part.inner
             turn = pin.Quaternion(at.rotation).coeffs()
-            found.append(read_obstacle(f"{name}/{k}", part.shape, part.size, at.translation, turn))
+            found.append(
+                read_obstacle(
+                    f"{name}/{k}", part.shape, part.size, at.translation, turn,
+                    vertices=part.vertices,
+                )
+            )  # fmt: skip
         return found
 
 
 def around_points(points: np.ndarray, pose: pin.SE3) -> Part:
-    """The box around ``[N, 3]`` points (m), along the axes of their frame.
+    """The convex hull of ``[N, 3]`` points (m); of one with more corners than an obstacle may have
+    the box around them, along the axes of their frame.
 
     Raises:
         ValueError: no points, or some that are no numbers.
     """
     if not len(points) or not np.isfinite(points).all():
         raise ValueError("a mesh without vertices, or with some that are no numbers")
+    with suppress(MeshError):
+        corners, _, _ = hull_around(points)
+        if len(corners) <= MAX_VERTICES:
+            return Part("hull", (), pose, vertices=tuple(map(tuple, corners.tolist())))
     low, high = points.min(axis=0), points.max(axis=0)
     size = np.maximum(high - low, _FLAT)
     return Part("box", tuple(size.tolist()), pose, pin.SE3(np.eye(3), (low + high) / 2))

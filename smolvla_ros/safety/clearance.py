@@ -275,8 +275,8 @@ class Clearance:
 
     def has_shapes_of(self, obstacles: Sequence[Obstacle]) -> bool:
         """Whether these are the obstacles that there are, at other places at most."""
-        return [(o.id, o.shape, o.size) for o in obstacles] == [
-            (o.id, o.shape, o.size) for o in self._obstacles
+        return [(o.id, o.shape, o.size, o.vertices) for o in obstacles] == [
+            (o.id, o.shape, o.size, o.vertices) for o in self._obstacles
         ]
 
     def _replace_obstacle_rows(self, made: ObstacleRows) -> None:

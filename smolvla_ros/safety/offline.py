@@ -7,7 +7,8 @@ The same lines give the same rows, to the last bit. A line is a JSON object with
                 "points": [{"t": s after the stamp, "positions": [...]}, ...]}
     "joint_state": {"names": [...], "positions": [...]}
     "obstacles": [{"id": "...", "shape": "box", "size": [...], "position": [x, y, z],
-                   "quaternion": [x, y, z, w]}, ...]     all there are, in the root frame
+                   "quaternion": [x, y, z, w]}, ...]     all there are, in the root frame;
+                   a "hull" has "vertices": [[x, y, z], ...] and no size
     "stop", "heartbeat", "reset": anything      "enable": anything; false disables
     "cancel": "moveit"                          brakes the goal of a source that has the arm
     "hinder": {"check": "...", "detail": "..."} brakes until the same without a detail
@@ -311,8 +312,8 @@ def _obstacles(value: Any) -> list[Obstacle]:
     origin = (0.0, 0.0, 0.0)
     found = [
         read_obstacle(
-            str(o["id"]), o["shape"], o["size"], o.get("position", origin),
-            o.get("quaternion", (*origin, 1.0)),
+            str(o["id"]), o["shape"], o.get("size", ()), o.get("position", origin),
+            o.get("quaternion", (*origin, 1.0)), vertices=o.get("vertices", ()),
         )
         for o in value
     ]  # fmt: skip

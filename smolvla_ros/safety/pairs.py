@@ -12,7 +12,6 @@ from smolvla_ros.robot import Geometry, RobotModel
 from smolvla_ros.safety.inside import InsidePairs, signed_distance
 from smolvla_ros.safety.obstacles import Obstacle
 from smolvla_ros.safety.scene import Scene
-from smolvla_ros.safety.shapes import SHAPES
 from smolvla_ros.safety.zones import GUARDS, PlacedZone
 
 
@@ -111,7 +110,7 @@ def obstacle_rows(robot: RobotModel, obstacles: Sequence[Obstacle], margin: floa
     carried = moving(robot)
     indices, rows = [], []
     for o in obstacles:
-        ((shape, placement),) = SHAPES[o.shape][1](o.size)
+        ((shape, placement),) = o.parts()
         index = scene.add_shape(f"obstacle/{o.id}", shape, o.pose * placement)
         indices.append(index)
         for g, reach in carried:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pinocchio as pin
-from scipy.spatial import ConvexHull
 
 from smolvla_ros.robot import RobotModel
+from smolvla_ros.robot.hull import hull_around
 from smolvla_ros.safety.zones import GUARDS, PlacedZone
 
 _THICK = 0.2  # m of a wall, which no planner steps over
@@ -95,14 +95,7 @@ def _shifted(pose: pin.SE3, axis: int, distance: float) -> pin.SE3:
 
 def _grown_hull(vertices: np.ndarray, padding: float, pose: pin.SE3) -> Solid:
     """The hull of balls around the vertices, each ball as the icosahedron around it."""
-    hull = ConvexHull((vertices[:, None] + padding * _BALL).reshape(-1, 3))
-    number = {v: k for k, v in enumerate(hull.vertices)}
-    faces = np.array([[number[v] for v in face] for face in hull.simplices])
-    points = hull.points[hull.vertices]
-    # Counter-clockwise seen from outside.
-    a, b, c = (points[faces[:, k]] for k in range(3))
-    inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), hull.equations[:, :3]) < 0
-    faces[inward] = faces[inward][:, ::-1]
+    points, faces, _ = hull_around((vertices[:, None] + padding * _BALL).reshape(-1, 3))
     return Solid("mesh", (), pose, points, faces)
 
 

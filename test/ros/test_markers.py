@@ -98,10 +98,13 @@ def test_obstacles_are_shown_and_fade():
     shapes = [
         read_obstacle("cup", "capsule", [0.1, 0.2], [0.1, 0.2, 0.3]),
         read_obstacle("tray", "box", [0.1, 0.2, 0.3], [0.0, 0.0, 1.0]),
+        read_obstacle("rock", "hull", [], [0, 0, 1], vertices=[[0] * 3, *(0.1 * np.eye(3))]),
     ]
     array = obstacle_markers(shapes, "base_link")
     serialize_message(array)
-    assert [m.ns for m in array.markers] == ["obstacle/cup"] * 3 + ["obstacle/tray"]
+    names = ["obstacle/cup"] * 3 + ["obstacle/tray", "obstacle/rock"]
+    assert [m.ns for m in array.markers] == names
+    assert array.markers[-1].type == Marker.TRIANGLE_LIST and len(array.markers[-1].points) == 12
     assert all(m.lifetime.sec == 1 for m in array.markers)
     assert obstacle_markers([], "base_link") == MarkerArray()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -129,8 +130,11 @@ def test_bytes_that_are_no_markers_are_refused(obstacles) -> None:
 
 def test_a_recording_holds_what_makes_the_same_obstacle(obstacles) -> None:
     obstacles.hear(0.0, message(marker(frame_id="shelf", quaternion=(0.6, 0, 0.8, 0))))
-    (found,) = obstacles.present(0.0)
-    (plain,) = as_plain([found])
-    again = read_obstacle(**plain)
-    assert (again.id, again.shape, again.size) == (found.id, found.shape, found.size)
-    np.testing.assert_allclose(again.pose.homogeneous, found.pose.homogeneous, atol=1e-12)
+    corners = [(0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 0.1)]
+    rock = read_obstacle("rock", "hull", [], (1.0, 2.0, 3.0), vertices=corners)
+    for found in (*obstacles.present(0.0), rock):
+        (plain,) = json.loads(json.dumps(as_plain([found])))
+        again = read_obstacle(**plain)
+        assert (again.id, again.shape, again.size) == (found.id, found.shape, found.size)
+        assert again.vertices == found.vertices
+        np.testing.assert_allclose(again.pose.homogeneous, found.pose.homogeneous, atol=1e-12)

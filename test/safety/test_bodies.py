@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import coal
 import numpy as np
 import pinocchio as pin
 import pytest
 
 from smolvla_ros.safety.bodies import Body, Part, along_plane, around_points
+from smolvla_ros.safety.obstacles import MAX_VERTICES
 
 HERE = pin.SE3.Identity()
 
@@ -31,12 +33,31 @@ def test_a_body_moves_as_one() -> None:
     assert places(more) == [[2.2, 0, 0], [2, 0.3, 0], [2, 0, 0]]
 
 
-def test_a_mesh_is_the_box_around_it() -> None:
-    points = np.array([[1.0, 0, 0], [2.0, 0.5, 0], [1.5, 0.25, 0]])
-    part = around_points(points, at(0, 0, 1))
-    (box,) = Body(at(10), (part,)).obstacles("m")
-    assert box.shape == "box" and box.size == pytest.approx((1.0, 0.5, 0.001))
-    np.testing.assert_allclose(box.pose.translation, [11.5, 0.25, 1.0])
+def test_a_mesh_is_its_convex_hull() -> None:
+    corners = np.array([[0, 0, 0], [0.4, 0, 0], [0, 0.4, 0], [0, 0, 0.4]])
+    inside = np.full((1, 3), 0.05)
+    part = around_points(np.vstack([inside, corners]), at(0, 0, 1))
+    (hull,) = Body(at(10), (part,)).obstacles("m")
+    assert hull.shape == "hull" and sorted(hull.vertices) == sorted(map(tuple, corners.tolist()))
+    np.testing.assert_allclose(hull.pose.translation, [10, 0, 1])
+    ((shape, _),) = hull.parts()
+    # Nearer than its box: along the diagonal, which the slope leaves free.
+    ball, there, request = coal.Sphere(0.01), at(10.3, 0.3, 1.3), coal.DistanceRequest()
+    found = coal.distance(
+        shape, coal.Transform3s(hull.pose.rotation, hull.pose.translation),
+        ball, coal.Transform3s(there.rotation, there.translation), request, coal.DistanceResult(),
+    )  # fmt: skip
+    assert found == pytest.approx((0.9 - 0.4) / np.sqrt(3) - 0.01, abs=1e-6)
+
+
+def test_a_flat_mesh_has_a_thickness_and_a_round_one_of_many_corners_is_its_box() -> None:
+    flat = around_points(np.array([[1.0, 0, 0], [2.0, 0.5, 0], [1.5, 0.25, 0]]), HERE)
+    assert flat.shape == "hull" and np.ptp(flat.vertices, axis=0)[2] < 1e-3
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(3 * MAX_VERTICES, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    box = around_points(points, HERE)
+    assert box.shape == "box" and box.size == pytest.approx((2.0, 2.0, 2.0), abs=0.01)
     for wrong in (np.zeros((0, 3)), np.full((3, 3), np.nan)):
         with pytest.raises(ValueError, match="vertices"):
             around_points(wrong, HERE)

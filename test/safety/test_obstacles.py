@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from cells import Run, tabletop
 
 from smolvla_ros.safety import Clearance
-from smolvla_ros.safety.obstacles import MAX_OBSTACLES, Obstacle, read_obstacle
+from smolvla_ros.safety.obstacles import MAX_OBSTACLES, MAX_VERTICES, Obstacle, read_obstacle
 
 NAN, INF = float("nan"), float("inf")
 
@@ -60,6 +61,11 @@ def nearest_to(clearance, id, q):
         ({"quaternion": [0.0, 0.0, 0.0, 0.0]}, "length 1"),
         ({"quaternion": [0.0, 0.0, 1.0]}, "length 1"),
         ({"quaternion": [NAN, 0.0, 0.0, 1.0]}, "length 1"),
+        ({"shape": "hull"}, "a hull has 0"),
+        ({"shape": "hull", "size": []}, "0 vertices; a hull has 1 to"),
+        ({"shape": "hull", "size": [], "vertices": [[0.0, 0.0]]}, "of x, y, z"),
+        ({"shape": "hull", "size": [], "vertices": [[0.0, 0.0, NAN]]}, "within 100 m"),
+        ({"shape": "hull", "size": [], "vertices": [[0.0] * 3] * (MAX_VERTICES + 1)}, "1 to"),
     ],
 )
 def test_f59_what_is_no_obstacle_is_refused_by_its_name(given, says):
@@ -91,21 +97,22 @@ def test_too_many_or_two_of_one_name_are_refused_and_change_nothing(world, tip):
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"),
+    ("shape", "size", "vertices"),
     [
-        ("box", [0.06, 0.06, 0.06]),
-        ("sphere", [0.03]),
-        ("cylinder", [0.03, 0.06]),
-        ("capsule", [0.02, 0.04]),
+        ("box", [0.06, 0.06, 0.06], ()),
+        ("sphere", [0.03], ()),
+        ("cylinder", [0.03, 0.06], ()),
+        ("capsule", [0.02, 0.04], ()),
+        ("hull", [], list(itertools.product((-0.03, 0.03), repeat=3))),
     ],
 )
-def test_f61_an_obstacle_of_every_shape_blocks_until_it_is_gone(world, tip, shape, size):
+def test_f61_an_obstacle_of_every_shape_blocks_until_it_is_gone(world, tip, shape, size, vertices):
     down = world.robot.pose("ready")
     down[1] += 0.15
     zones = [p for p in world.pairs if p.check != "obstacle"]
     assert world.blocked(down[None]) is None
     below = world.robot.frame_position(down, "gripper_frame_link") - [0.0, 0.0, 0.02]
-    world.set_obstacles([read_obstacle("thing", shape, size, below)])
+    world.set_obstacles([read_obstacle("thing", shape, size, below, vertices=vertices)])
     found = world.blocked(down[None])
     assert found is not None and found.check == "obstacle" and "~ thing would" in found.detail
     assert [p for p in world.pairs if p.check != "obstacle"] == zones, "added, never instead"
