@@ -19,7 +19,14 @@ from smolvla_ros.cell import (
 )
 from smolvla_ros.finding import Finding
 from smolvla_ros.robot import RobotError, RobotModel
-from smolvla_ros.robot.describing import Pairs, describe_joints, hidden, sort_pairs, stuck
+from smolvla_ros.robot.describing import (
+    Pairs,
+    describe_joints,
+    gripping,
+    hidden,
+    sort_pairs,
+    stuck,
+)
 from smolvla_ros.robot.urdf import bodies_without_shape
 from smolvla_ros.safety import Limits
 from smolvla_ros.schema import ConfigError
@@ -42,7 +49,8 @@ def examine_arm(cell: Cell) -> tuple[RobotModel | None, list[Finding]]:
         )
     robot, found = _load(section.robot, cell.path)
     if robot is not None:
-        found += _description(robot, section.robot)
+        margin = monitor.margin if monitor else 0.0
+        found += _description(robot, section.robot, margin)
     if monitor is None:
         found.append(Finding("warning", "safety_monitor", "no section: nothing gates this arm"))
     elif robot is not None:
@@ -68,7 +76,7 @@ def _load(config: RobotConfig, path: Path) -> tuple[RobotModel | None, list[Find
         return None, found  # what is wrong has been said
 
 
-def _description(robot: RobotModel, config: RobotConfig) -> Iterator[Finding]:
+def _description(robot: RobotModel, config: RobotConfig, margin: float) -> Iterator[Finding]:
     followers = f" and {len(robot.mimics)} that mimic" if robot.mimics else ""
     yield Finding(
         "ok", "robot.urdf",
@@ -78,14 +86,14 @@ def _description(robot: RobotModel, config: RobotConfig) -> Iterator[Finding]:
     given = "as the cell says" if config.fingerprint else "not in the cell"
     yield Finding("ok", "robot.fingerprint", f"{robot.fingerprint} ({given})")
     if config.srdf is not None:
-        pairs = sort_pairs(robot, _SAMPLES)
+        pairs = sort_pairs(robot, _SAMPLES, margin=margin)
         checked = {frozenset((a.link, b.link)) for a, b in robot.self_collision_pairs()}
         yield Finding("ok", "robot.srdf", f"{len(checked)} pairs of links are checked")
         yield from _doubts(robot, pairs)
 
 
 def _doubts(robot: RobotModel, pairs: Pairs) -> Iterator[Finding]:
-    for doubt in [*hidden(robot, pairs), *stuck(robot, pairs)]:
+    for doubt in [*hidden(robot, pairs), *stuck(robot, pairs), *gripping(robot, pairs)]:
         text, _, fix = doubt.partition("; ")
         yield Finding("warning", "robot.srdf", text, fix)
 

@@ -19,6 +19,7 @@ from smolvla_ros.safety import Limits
 
 SIZES = ("velocity", "acceleration")  # limits that every joint needs
 NOBODY = 1e9  # stands for a limit that nobody gave
+MARGIN = 0.01  # m from zones and from the arm itself
 _WIDTH = 98
 _MARGINS = (0.02, 0.01, 0.005, 0.002, 0.001)  # rad (m)
 _MARGIN_SHARE = 0.01  # of the smallest range
@@ -159,7 +160,7 @@ def _monitor(found: Found, out: Path) -> str:
 /**/safety_monitor:
   ros__parameters:
     rate: 100.0                    # Hz of the gate and of its output
-    margin: 0.01                   # m from zones and from the arm itself
+    margin: {MARGIN:<23}# m from zones and from the arm itself
     command_timeout: 1.0           # s after the last command until the arm brakes and holds
     joint_state_timeout: 0.2       # s of old feedback that stop the arm
     max_command_age: 2.0           # s between an observation and its command

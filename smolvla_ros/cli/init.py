@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from smolvla_ros.cli.first_cell import NOBODY, Found, cell_text, joint_table, to_do, to_know
+from smolvla_ros.cli.first_cell import (
+    MARGIN,
+    NOBODY,
+    Found,
+    cell_text,
+    joint_table,
+    to_do,
+    to_know,
+)
 from smolvla_ros.cli.srdf import first_srdf
 from smolvla_ros.robot import RobotError, RobotModel
 from smolvla_ros.robot.describing import (
@@ -187,7 +195,7 @@ def _look(arguments: argparse.Namespace, source: Path, urdf: Path, srdf: Path) -
         robot=robot,
         joints=describe_joints(robot),
         limits=effective_limits(robot, nobody, {}, moveit=moveit),
-        pairs=sort_pairs(robot, arguments.samples),
+        pairs=sort_pairs(robot, arguments.samples, margin=MARGIN),
         bare=bare,
         extent=extent(robot, min(arguments.samples, _EXTENT_SAMPLES)),
         no_position={

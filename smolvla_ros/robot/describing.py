@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pinocchio as pin
 
-from smolvla_ros.robot.model import RobotModel
+from smolvla_ros.robot.descent import nearest
+from smolvla_ros.robot.model import Geometry, RobotModel
 from smolvla_ros.robot.reach import extreme_points
 from smolvla_ros.robot.sampling import Contact, drawn, sample_contacts
 from smolvla_ros.robot.urdf import UrdfJoint, bodies_without_shape, read_urdf
 
 _ALWAYS = 0.95  # share of samples from which on a contact belongs to the arm, as in MoveIt
+_OFTEN = 0.25  # share from which on a pair that is checked is in the arm's way
+_STARTS = 6  # postures that a search begins from, beside the nearest one
 _POSITION = "position"
 
 
@@ -59,35 +62,64 @@ def _source(joint: UrdfJoint, attribute: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of links, the nearest first, by what random postures say of them.
+    """Pairs of links, the nearest first, by what random postures say of them, and a search from
+    those for the ones that none shows to touch.
 
     Attributes:
-        adjacent: joined by a joint. always: they touch in nearly every posture. never: in
-            none that was tried. sometimes: in the rest.
+        margin: m that ``close`` of a contact is about. adjacent: joined by a joint.
+        always: they touch in nearly every posture. never: in none that was tried or found.
+        sometimes: in the rest.
     """
 
     samples: int
+    margin: float = 0.0
     adjacent: list[tuple[str, str, Contact]] = field(default_factory=list)
     always: list[tuple[str, str, Contact]] = field(default_factory=list)
     never: list[tuple[str, str, Contact]] = field(default_factory=list)
     sometimes: list[tuple[str, str, Contact]] = field(default_factory=list)
 
 
-def sort_pairs(robot: RobotModel, samples: int, seed: int = 0) -> Pairs:
+def sort_pairs(robot: RobotModel, samples: int, seed: int = 0, margin: float = 0.0) -> Pairs:
     """Every two links with shapes, whatever the SRDF says of them."""
     pairs = [(a, b) for a, b in itertools.combinations(robot.geometries, 2) if a.link != b.link]
-    found = Pairs(samples)
-    seen = sample_contacts(robot, pairs, samples, seed)
+    found = Pairs(samples, margin)
+    seen = sample_contacts(robot, pairs, samples, seed, margin)
+    seen = _searched(robot, pairs, seen, drawn(robot, samples, seed))
     for (a, b), contact in sorted(seen.items(), key=lambda item: item[1].nearest):
         if robot.adjacent(a, b):
             group = found.adjacent
         elif contact.share >= _ALWAYS:
             group = found.always
-        elif contact.share == 0.0:
+        elif contact.nearest > 0.0:
             group = found.never
         else:
             group = found.sometimes
         group.append((a, b, contact))
+    return found
+
+
+def _searched(
+    robot: RobotModel,
+    pairs: list[tuple[Geometry, Geometry]],
+    seen: dict[tuple[str, str], Contact],
+    postures: np.ndarray,
+) -> dict[tuple[str, str], Contact]:
+    """What was seen, with the nearest that a search finds where no contact was."""
+    shapes: dict[tuple[str, str], list[tuple[Geometry, Geometry]]] = {}
+    for a, b in pairs:
+        shapes.setdefault((a.link, b.link), []).append((a, b))
+    others = postures[:_STARTS]
+    found = dict(seen)
+    for links, contact in seen.items():
+        a, b = shapes[links][0]
+        if (
+            contact.nearest > 0.0
+            and not robot.adjacent(*links)
+            and robot.relative_reach(a, b).any()
+        ):
+            starts = [postures[contact.posture], *others]
+            least = min(contact.nearest, nearest(robot, shapes[links], starts))
+            found[links] = replace(contact, nearest=least)
     return found
 
 
@@ -97,20 +129,32 @@ def hidden(robot: RobotModel, pairs: Pairs) -> list[str]:
     Fingers of one motor touch when they close, and are left out.
     """
     return [
-        f"{a} ~ {b}: touch in {contact.share:.1%} of {pairs.samples} postures, up to "
+        f"{a} ~ {b}: touch in {often(contact)} of {pairs.samples} postures, up to "
         f"{-contact.nearest * 1e3:.0f} mm deep, and the SRDF lets them; look at that entry"
         for a, b, contact in [*pairs.always, *pairs.sometimes]
         if robot.srdf.allows_contact(a, b) and motor_between(robot, a, b) is None
     ]
 
 
+def often(contact: Contact) -> str:
+    """The share of postures with a contact, for people."""
+    return f"{contact.share:.1%}" if contact.share >= 0.001 or contact.nearest > 0.0 else "<0.1%"
+
+
 def stuck(robot: RobotModel, pairs: Pairs) -> list[str]:
-    """Pairs that touch nearly always and that the SRDF leaves in the check."""
+    """Pairs that are checked and nearly always, or much of the time, nearer than the margin."""
+    checked = [
+        (a, b, contact)
+        for a, b, contact in [*pairs.always, *pairs.adjacent, *pairs.sometimes, *pairs.never]
+        if contact.close >= _OFTEN and not robot.srdf.allows_contact(a, b)
+    ]
     return [
-        f"{a} ~ {b}: touch in {contact.share:.1%} of {pairs.samples} postures and are checked: "
-        "nothing would move; let them touch in the SRDF or mend the shapes"
-        for a, b, contact in [*pairs.always, *pairs.adjacent]
-        if contact.share >= _ALWAYS and not robot.srdf.allows_contact(a, b)
+        f"{a} ~ {b}: are checked, and nearer than {pairs.margin * 1e3:g} mm in "
+        f"{contact.close:.0%} of {pairs.samples} postures: "
+        + ("nothing would move" if contact.close >= _ALWAYS else "the gate holds them apart there")
+        + "; let them touch in the SRDF, where they may, or mend the shapes"
+        for a, b, contact in checked
+        if motor_between(robot, a, b) is None
     ]
 
 

@@ -310,9 +310,13 @@ class RobotModel:
         turns (rad/s) along the root frame's axes, for each rad/s (m/s) of a joint at ``q``."""
         number, way = self._frame(frame), pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
         q = self.configuration(q)
-        each = pin.computeFrameJacobian(self.model, self._data, q, number, way)
-        found = np.zeros((6, self.dof))
-        np.add.at(found.T, self._master, (each * self._multiplier).T)
+        return self.per_joint(pin.computeFrameJacobian(self.model, self._data, q, number, way))
+
+    def per_joint(self, rows: np.ndarray) -> np.ndarray:
+        """Derivatives ``[..., nv]`` by the joints of :attr:`model` → ``[..., D]`` by those that
+        move: one that mimics adds to the one it follows."""
+        found = np.zeros((*rows.shape[:-1], self.dof))
+        np.add.at(found.T, self._master, (rows * self._multiplier).T)
         return found
 
     def _frame(self, name: str) -> int:

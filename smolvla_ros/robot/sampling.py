@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contact:
-    """What was seen of two links: the share of samples in which they touched, and the
-    smallest distance in metres (negative: depth)."""
+    """What was seen of two links.
+
+    Attributes:
+        share: of the samples, in which they touched. nearest: m, the smallest distance (negative:
+            depth). close: share of the samples in which they were nearer than was asked about.
+        posture: number of the sample in which they were nearest.
+    """
 
     share: float
     nearest: float
+    close: float = 0.0
+    posture: int = 0
 
 
 def drawn(robot: RobotModel, samples: int, seed: int) -> np.ndarray:
@@ -33,12 +40,16 @@ def drawn(robot: RobotModel, samples: int, seed: int) -> np.ndarray:
 
 
 def sample_contacts(
-    robot: RobotModel, pairs: Sequence[tuple[Geometry, Geometry]], samples: int, seed: int
+    robot: RobotModel,
+    pairs: Sequence[tuple[Geometry, Geometry]],
+    samples: int,
+    seed: int,
+    margin: float = 0.0,
 ) -> dict[tuple[str, str], Contact]:
     """Try ``samples`` configurations of :func:`drawn`.
 
     Args:
-        pairs: shapes; those of the same two links are taken together.
+        pairs: shapes; those of the same two links are taken together. margin: m, for ``close``.
 
     Returns:
         the two links' names, in the order of ``pairs`` → what was seen.
@@ -53,14 +64,20 @@ def sample_contacts(
     which = np.array([names.index(pair) for pair in links], dtype=int)
     data, placed = robot.model.createData(), geometry.createData()
     touched, nearest = np.zeros(len(names)), np.full(len(names), np.inf)
-    for q in drawn(robot, samples, seed):
+    close, postures = np.zeros(len(names)), np.zeros(len(names), dtype=int)
+    for k, q in enumerate(drawn(robot, samples, seed)):
         pin.computeDistances(robot.model, data, geometry, placed, robot.configuration(q))
         now = np.full(len(names), np.inf)
         found = [result.min_distance for result in placed.distanceResults]
         np.minimum.at(now, which, found)
         touched += now <= 0.0
+        close += now <= margin
+        postures[now < nearest] = k
         nearest = np.minimum(nearest, now)
     return {
-        pair: Contact(float(touched[i]) / samples, float(nearest[i]))
+        pair: Contact(
+            float(touched[i]) / samples, float(nearest[i]), float(close[i]) / samples,
+            int(postures[i]),
+        )
         for i, pair in enumerate(names)
-    }
+    }  # fmt: skip

@@ -88,8 +88,7 @@ class Motion:
     @property
     def recovering(self) -> str:
         """What the set-point is on its way out of; empty where nothing is violated."""
-        low, high = self.limits.lower, self.limits.upper
-        if ((self.q < low - _EPS) | (self.q > high + _EPS)).any():
+        if self._outside().any():
             return "outside a position limit"
         violated = self.clearance.violated()
         return violated[0].name if violated else ""
@@ -110,6 +109,7 @@ class Motion:
             What became of it, and whether it was joint speeds or a speed zone that shaped it.
         """
         speed = self.limits.velocity * ratio
+        wanted, rate = self._into_limits(wanted, rate)
         exact = (wanted - self.q) / self.dt
         broken = self._illegal(exact, speed)
         # An arm that was on its set-points goes on with them as they are. One that catches
@@ -137,6 +137,17 @@ class Motion:
         return Verdict(Kind.HELD, blocked.check, blocked.detail), False
 
     # -- one step -----------------------------------------------------------------------
+
+    def _into_limits(self, wanted: np.ndarray, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is wanted of joints that are outside a limit ends at it: one that is held where it
+        rests, a gripper at its end, would keep the whole arm at the speed of a recovery."""
+        inside = np.clip(wanted, self.limits.lower, self.limits.upper)
+        led = self._outside() & (inside != wanted)
+        return np.where(led, inside, wanted), np.where(led, 0.0, rate)
+
+    def _outside(self) -> np.ndarray:
+        low, high = self.limits.lower, self.limits.upper
+        return (self.q < low - _EPS) | (self.q > high + _EPS)
 
     def _illegal(self, v: np.ndarray, speed: np.ndarray) -> str:
         """The first rule that a step at ``v`` breaks, or an empty text."""

@@ -52,6 +52,7 @@ class Reference:
         self.clock = now - command.stamp
         self._times, self._first = command.times, command.positions[0]
         self._spline = _join(command.times, command.positions)
+        self._onset = self._slope_at_first_row(limits)
         self._settle = self._run_out_time(limits, settle)
         self._gap, self._gap_rate, self._gap_bend = np.zeros((3, len(q)))
         self._fade_at, self._fade = self.clock, 0.0
@@ -88,10 +89,7 @@ class Reference:
         earlier = q - dt * (2.0 * v - dt * a) - self._row(place - 2.0 * step)
         bend = (self._gap - 2.0 * before + earlier) / dt**2
         self._gap_rate = (self._gap - before) / dt + 0.5 * dt * bend
-        if not np.isfinite(limits.jerk).any():
-            bend = 0.0 * bend  # nothing keeps acceleration from changing at once
-        self._gap_bend = bend
-        self._fade = _fade_time(self._gap, self._gap_rate, bend, limits, blend)
+        self._set_fade(bend, limits, blend)
         # A slope that the path does not keep up for the fade must not be faded out
         # either: it would carry the arm away from the path, the opposite way.
         later = self._row(self._path_time(self._fade_at + self._fade)[0])
@@ -99,7 +97,19 @@ class Reference:
         least = limits.acceleration * blend / 12.0  # what the shortest fade takes out anyway
         brief = np.abs(self._gap_rate) > 2.0 * np.abs(kept) + least
         self._gap_rate = np.where(brief, kept, self._gap_rate)
-        self._fade = _fade_time(self._gap, self._gap_rate, bend, limits, blend)
+        self._set_fade(bend, limits, blend)
+
+    def _set_fade(self, bend: np.ndarray, limits: Limits, blend: float) -> None:
+        """How long the fade takes, and the curvature that it begins with."""
+        jerky = np.isfinite(limits.jerk).any()
+        # Where nothing keeps acceleration from changing at once, it is that of the cubic that ends
+        # as this does, at rest: a fade that is begun again and again brakes as much each time. One
+        # that began with none would never brake an arm that gets commands faster than it fades.
+        self._fade = _fade_time(
+            self._gap, self._gap_rate, bend if jerky else 0.0 * bend, limits, blend
+        )
+        cubic = -(6.0 * self._gap / self._fade + 4.0 * self._gap_rate) / self._fade
+        self._gap_bend = bend if jerky else cubic
 
     def _run_out_time(self, limits: Limits, settle: float) -> float:
         """As much of ``settle`` as braking the last slope needs; a path that ends at rest
@@ -142,14 +152,24 @@ class Reference:
             + bend * self._fade**2 * self._gap_bend
         )
 
+    def _slope_at_first_row(self, limits: Limits) -> np.ndarray:
+        """``[D]`` rad/s, as fast as the arm may be."""
+        if self._spline is None:
+            return np.zeros_like(self._first)
+        slope = self._spline(float(self._times[0]), 1)
+        return np.clip(slope, -limits.velocity, limits.velocity)
+
     def _row(self, place: float) -> np.ndarray:
-        return self._first if self._spline is None else self._spline(place)
+        # Whoever sends a path that begins in motion means an arm that comes along on it: one that
+        # were waited for at the first row would have its slope twice.
+        early = min(0.0, place - float(self._times[0]))
+        if early or self._spline is None:
+            return self._first + early * self._onset
+        return self._spline(place)
 
     def _path_time(self, t: float) -> tuple[float, float]:
         """Which of the command's own times is meant at clock ``t``, and how fast it runs."""
-        first, last = float(self._times[0]), float(self._times[-1])
-        if t < first:
-            return first, 0.0
+        last = float(self._times[-1])
         into = t - (last - self._settle)
         if into <= 0:
             return t, 1.0
@@ -283,18 +303,19 @@ def _join(times: np.ndarray, rows: np.ndarray) -> CubicSpline | PchipInterpolato
 def _fade_time(gap, gap_rate, gap_bend, limits: Limits, least: float) -> float:
     """Seconds that keep the fade's own speed, acceleration and jerk under half the limits.
 
-    A quintic over ``gap`` peaks at ``1.875 gap / T``, ``5.78 gap / T²`` and ``60 gap / T³``;
-    the one that takes out a rate peaks at about ``6 rate / T`` and ``36 rate / T²``, the one
-    that takes out a curvature at ``9 bend / T``.
+    A quintic over ``gap`` peaks at ``1.875 gap / T``, ``6.13 gap / T²`` and ``60 gap / T³``;
+    the one that takes out a rate peaks at about ``6 rate / T``, or ``4 rate / T`` where it may
+    begin with that, and at ``36 rate / T²``; the one that takes out a curvature at ``9 bend / T``.
     """
     speed, force, jerk = (0.5 * x for x in (limits.velocity, limits.acceleration, limits.jerk))
     gap, gap_rate, gap_bend = np.abs(gap), np.abs(gap_rate), np.abs(gap_bend)
+    braking = 6.0 if np.isfinite(jerk).any() else 4.0
     return max(
         least,
         1e-3,
         float(np.max(1.875 * gap / speed, initial=0.0)),
-        math.sqrt(np.max(5.78 * gap / force, initial=0.0)),
-        float(np.max(6.0 * gap_rate / force, initial=0.0)),
+        math.sqrt(np.max(6.13 * gap / force, initial=0.0)),
+        float(np.max(braking * gap_rate / force, initial=0.0)),
         math.cbrt(np.max(60.0 * gap / jerk, initial=0.0)),
         math.sqrt(np.max(36.0 * gap_rate / jerk, initial=0.0)),
         float(np.max(9.0 * gap_bend / jerk, initial=0.0)),

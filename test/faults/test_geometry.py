@@ -165,14 +165,16 @@ def test_f55_b_from_outside_a_limit_only_back(fault, joint):
     goal[joint] += 0.3
     trial.say([0.3], [goal])
     trial.ticks(140)
-    assert trial.q[joint] == beyond[joint]
+    assert trial.q[joint] == pytest.approx(trial.gate.limits.upper[joint]), "to the limit at most"
     word = trial.checks
     goal[joint] = beyond[joint] - 0.4
     for _ in range(8):
         trial.say([0.3], [goal])
         trial.ticks(100)
     assert trial.q[joint] < trial.oracle.upper[joint]
-    fault.judge(trial, {"position"}, word)
+    outside = trial.rows[:-1, joint] > trial.gate.limits.upper[joint] + 1e-9
+    assert (np.diff(trial.rows[:, joint])[outside] < 0).all(), "never further out"
+    fault.judge(trial, {"recovery"}, word)
 
 
 def test_f55_c_from_self_collision(fault):
