@@ -709,7 +709,8 @@ def load_clearance(config: MonitorConfig, robot: RobotModel, path: Path | None) 
     if config.robot.srdf is None:
         raise ConfigError(
             "robot.srdf: missing; which links may touch must be looked at by somebody: make one "
-            "with `smolvla-ros srdf --urdf URDF --out FILE`, read it, and name it here"
+            "with `smolvla-ros srdf --urdf URDF --out FILE`, or take the one that `smolvla-ros "
+            "init` wrote beside the cell; read it, and name it here"
         )
     return Clearance(robot, load_zones(config, path), config.margin, config.slack)
 

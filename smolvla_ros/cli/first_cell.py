@@ -6,14 +6,14 @@ import math
 import os
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from smolvla_ros.robot import RobotModel
-from smolvla_ros.robot.describing import Joint, Pairs, gripping, hidden, stuck
+from smolvla_ros.robot.describing import Joint, Pairs, gripping, hidden, often, stuck
 from smolvla_ros.robot.report import shapes_of
 from smolvla_ros.safety import Limits
 
@@ -21,6 +21,7 @@ SIZES = ("velocity", "acceleration")  # limits that every joint needs
 NOBODY = 1e9  # stands for a limit that nobody gave
 MARGIN = 0.01  # m from zones and from the arm itself
 _WIDTH = 98
+_WORST = 20  # pairs that are named one by one
 _MARGINS = (0.02, 0.01, 0.005, 0.002, 0.001)  # rad (m)
 _MARGIN_SHARE = 0.01  # of the smallest range
 
@@ -78,8 +79,11 @@ def to_do(found: Found) -> list[str]:
             whose = "any joint" if len(joints) == len(found.joints) else ", ".join(joints)
             left.append(f"limits: nobody gave the {attribute} of {whose}")
     doubts = gripping(found.robot, found.pairs)
+    # What is joined or always touches is in the proposal.
+    proposal = replace(found.pairs, adjacent=[], always=[])
+    doubts += stuck(found.robot, proposal if found.proposed else found.pairs)
     if not found.proposed:
-        doubts += [*hidden(found.robot, found.pairs), *stuck(found.robot, found.pairs)]
+        doubts += hidden(found.robot, found.pairs)
     left += [f"robot.srdf: {doubt}" for doubt in doubts]
     left.append("zones: the table, the walls, whatever stands around")
     left.append("vla: the checkpoint, its joints' units, its cameras")
@@ -125,8 +129,8 @@ def _position(found: Found, i: int, joint: Joint) -> str:
 def _head(found: Found, out: Path) -> str:
     robot, pairs = found.robot, found.pairs
     lines = [
-        f"A first cell for {robot.model.name}. Nothing in it is guessed: what nobody gave says "
-        "FILL IN. To see what is left:",
+        f"A first cell for {robot.model.name}. What nobody gave of the arm says FILL IN; margins "
+        "and times are those of a slow start. To see what is left:",
         f"  smolvla-ros check --cell {out.name}",
         "Radians, metres, seconds. Paths are relative to this file. A key that is not known is an "
         "error; a list must not be empty (leave the key out instead).",
@@ -143,10 +147,16 @@ def _head(found: Found, out: Path) -> str:
         "",
         f"Pairs of links in {pairs.samples} random postures: {len(pairs.adjacent)} joined, "
         f"{len(pairs.always)} that always touch, {len(pairs.never)} that never did, "
-        f"{len(pairs.sometimes)} that sometimes do: "
-        + (", ".join(f"{a} ~ {b} ({c.share:.1%})" for a, b, c in pairs.sometimes) or "none"),
+        f"{len(pairs.sometimes)} that sometimes do: " + _sometimes(pairs),
     ]
     return _comment(lines)
+
+
+def _sometimes(pairs: Pairs) -> str:
+    worst = sorted(pairs.sometimes, key=lambda pair: -pair[2].share)
+    said = [f"{a} ~ {b} ({often(contact)})" for a, b, contact in worst[:_WORST]]
+    rest = [f"{len(worst) - _WORST} more, which the SRDF names"] if len(worst) > _WORST else []
+    return ", ".join([*said, *rest]) or "none"
 
 
 def _noted(found: Found) -> list[str]:
@@ -230,6 +240,8 @@ def _limits(found: Found, out: Path) -> str:
 
 
 def _zones(found: Found) -> str:
+    if not found.robot.geometries:
+        return "    # No link has a collision shape: add some, or zones keep nothing from anything."
     low, high = found.extent
     size, middle = _numbers(high - low), _numbers((high + low) / 2)
     sides = ", ".join(f"{n} {a:.2f} .. {b:.2f}" for n, a, b in zip("xyz", low, high, strict=True))

@@ -55,7 +55,9 @@ def add(subparsers: Any) -> None:
         help="take the URDF from a running robot_state_publisher (default topic: "
         "robot_description; ROS_DOMAIN_ID)",
     )  # fmt: skip
-    parser.add_argument("--srdf", type=Path, metavar="FILE", help="its SRDF, as MoveIt has it")
+    parser.add_argument(
+        "--srdf", type=Path, metavar="FILE", help="its SRDF, as MoveIt has it; may be xacro"
+    )
     parser.add_argument("--limits", type=Path, metavar="FILE", help="MoveIt's joint_limits.yaml")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="cell to write (default: the robot's name.yaml)"
@@ -88,22 +90,30 @@ def run(arguments: argparse.Namespace) -> int:
     mappings = _check(arguments)
     try:
         text, loose = _description(arguments, mappings)
+        srdf_text = _srdf(arguments, mappings)
         out = arguments.out or Path(f"{_name(text)}.yaml")
         urdf = out.with_suffix(".urdf") if loose else arguments.urdf
         source = arguments.urdf or urdf
-        srdf = arguments.srdf or out.with_suffix(".srdf")
-        writes = [out, *([urdf] if loose else []), *([] if arguments.srdf else [srdf])]
+        own = arguments.srdf is None or srdf_text is not None
+        srdf = out.with_suffix(".srdf") if own else arguments.srdf
+        writes = [out, *([urdf] if loose else []), *([srdf] if own else [])]
         _refuse(writes)
         out.parent.mkdir(parents=True, exist_ok=True)
         with _gone_after_an_error(writes):
             if loose:
                 urdf.write_text(move(text, source, urdf), encoding="utf-8")
+            if srdf_text is not None:
+                srdf.write_text(srdf_text, encoding="utf-8")
             found = _look(arguments, source, urdf, srdf)
             if arguments.srdf is None:
                 srdf.write_text(first_srdf(found.robot, found.pairs), encoding="utf-8")
             out.write_text(cell_text(found, out), encoding="utf-8")
     except RobotError as error:
         raise ConfigError(str(error).splitlines()) from error
+    except OSError as error:
+        raise ConfigError(
+            f"--out: {error.filename}: {error.strerror}; name another file"
+        ) from error
     print(_summary(found, out, writes))
     return 0
 
@@ -136,6 +146,8 @@ def _check(arguments: argparse.Namespace) -> dict[str, str]:
     ]
     if arguments.samples < 1:
         problems.append(f"--samples: is {arguments.samples}; try at least one posture")
+    if arguments.out is not None and arguments.out.suffix not in (".yaml", ".yml"):
+        problems.append(f"--out: {arguments.out}: a cell is YAML; write a name that ends in .yaml")
     if not 0 < arguments.seconds <= 600:
         problems.append(f"--seconds: is {arguments.seconds:g}; write seconds up to 600")
     mappings = {}
@@ -164,6 +176,17 @@ def _description(arguments: argparse.Namespace, mappings: dict[str, str]) -> tup
     return text, False
 
 
+def _srdf(arguments: argparse.Namespace, mappings: dict[str, str]) -> str | None:
+    """What a xacro SRDF expands to; None where it is none, or there is no SRDF.
+
+    It gets the arguments of the URDF that it has, too.
+    """
+    path = arguments.srdf
+    if path is None or not is_xacro(path, path.read_text(encoding="utf-8", errors="replace")):
+        return None
+    return expand(path, mappings, arguments.package_dir, strict=False)
+
+
 def _from_topic(topic: str, seconds: float) -> str:
     if importlib.util.find_spec("rclpy") is None:
         raise ConfigError(
@@ -188,7 +211,8 @@ def _look(arguments: argparse.Namespace, source: Path, urdf: Path, srdf: Path) -
     text = urdf.read_text(encoding="utf-8")
     bare = bodies_without_shape(urdf, text)
     folders = needed_package_dirs(text, source, urdf, arguments.package_dir)
-    robot = RobotModel(urdf, arguments.srdf, package_dirs=folders, links_without_geometry=bare)
+    known = None if arguments.srdf is None else srdf
+    robot = RobotModel(urdf, known, package_dirs=folders, links_without_geometry=bare)
     moveit = None if arguments.limits is None else read_joint_limits(arguments.limits)
     nobody = JointLimit(velocity=NOBODY, acceleration=NOBODY)
     return Found(

@@ -43,7 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration."""
+    """Run one subcommand. Returns 0, 1 for a failed run, 2 for a wrong configuration, 130 where
+    somebody pressed Ctrl-C."""
     arguments = make_parser().parse_args(argv)
     try:
         code = arguments.run(arguments)
@@ -52,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # as of `| head`: nobody wants the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except ConfigError as error:
         for line in error.problems:
             print(f"error: {line}", file=sys.stderr)

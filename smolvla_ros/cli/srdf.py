@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from smolvla_ros.robot import RobotError, RobotModel
-from smolvla_ros.robot.describing import Pairs, sort_pairs
+from smolvla_ros.robot.describing import Pairs, often, sort_pairs
 from smolvla_ros.schema import ConfigError
 
 
@@ -18,8 +18,8 @@ def add(subparsers) -> None:
         "srdf",
         help="write a first SRDF: link pairs that need no collision check, and why",
         description="Finds link pairs that need no collision check: joined by a joint, touching "
-        "in nearly every posture, or in none that was tried. A sample proves nothing: look at "
-        "each entry before a gate relies on it.",
+        "in nearly every posture, or in none that was tried or searched for. That proves nothing: "
+        "look at each entry before a gate relies on it.",
     )
     parser.add_argument("--urdf", type=Path, required=True, help="URDF file")
     parser.add_argument(
@@ -67,11 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def first_srdf(robot: RobotModel, found: Pairs) -> str:
     """An SRDF whose entries name their reasons as MoveIt's do: Adjacent, Always, Never."""
-    checked = [f"{a} ~ {b} (touch in {contact.share:.1%})" for a, b, contact in found.sometimes]
+    checked = [f"{a} ~ {b} (touch in {often(contact)})" for a, b, contact in found.sometimes]
     lines = [
         '<?xml version="1.0"?>',
-        f"<!-- Made by trying {found.samples} random postures. Nobody has looked at it yet: take",
-        "     out each entry that could touch, the nearest first. -->",
+        f"<!-- Made by trying {found.samples} random postures, and a search from some of them for",
+        "     contacts. Nobody has looked at it yet: take out each entry that could touch, the",
+        "     nearest first. -->",
         f"<robot name={quoteattr(robot.model.name)}>",
         "  <!-- Checked: " + ("; ".join(checked) or "no pair").replace("--", "- -") + ". -->",
     ]

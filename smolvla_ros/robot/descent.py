@@ -15,8 +15,8 @@ import pinocchio as pin
 if TYPE_CHECKING:
     from smolvla_ros.robot.model import Geometry, RobotModel
 
-_FIRST, _LAST = 0.1, 0.002  # steps, as a share of each joint's range
-_MOST = 60  # steps from one posture
+_FIRST, _LAST = 0.1, 0.0005  # steps, as a share of each joint's range
+_MOST = 80  # steps from one posture
 
 
 def nearest(

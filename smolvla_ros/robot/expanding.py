@@ -15,6 +15,7 @@ from smolvla_ros.robot.meshes import find_mesh, package_folders
 from smolvla_ros.robot.urdf import RobotError
 
 _XACRO = re.compile(r"<\s*xacro:")
+_UNDEFINED = re.compile(r"Undefined substitution argument (\w+)")
 _NOT_FOUND = re.compile(r"package \W*([\w-]+)\W* not found")
 
 
@@ -23,14 +24,17 @@ def is_xacro(path: Path, text: str) -> bool:
     return path.suffix == ".xacro" or _XACRO.search(text) is not None
 
 
-def expand(path: Path, arguments: Mapping[str, str], package_dirs: Sequence[Path]) -> str:
-    """The URDF that a xacro file makes.
+def expand(
+    path: Path, arguments: Mapping[str, str], package_dirs: Sequence[Path], strict: bool = True
+) -> str:
+    """The URDF or SRDF that a xacro file makes. ``strict``: it has all of the ``arguments``.
 
     ``$(find package)`` finds what a ROS environment finds, the packages that ``path`` lies
     in, and those in ``package_dirs`` (folders that hold packages, or are one).
 
     Raises:
-        RobotError: xacro is not installed, or does not get through the file.
+        RobotError: xacro is not installed, or does not get through the file, or the file has no
+            argument of a name that is given.
     """
     try:
         import xacro
@@ -41,22 +45,55 @@ def expand(path: Path, arguments: Mapping[str, str], package_dirs: Sequence[Path
             f"{path}: is xacro, which is not installed ({error.name} is missing): "
             "pip install 'smolvla_ros[xacro]', or source a ROS install"
         ) from error
+    asked = _Asked(arguments)
     with _index_of(_packages(path, package_dirs)) as links:
         try:
-            text = xacro.process_file(str(path), mappings=dict(arguments)).toprettyxml(indent="  ")
+            text = xacro.process_file(str(path), mappings=asked).toprettyxml(indent="  ")
         except (
-            xacro.XacroException, SubstitutionException, PackageNotFoundError, ExpatError, OSError
+            xacro.XacroException, SubstitutionException, PackageNotFoundError, ExpatError, OSError,
+            RecursionError,
         ) as error:  # fmt: skip
             if lacking := _NOT_FOUND.search(str(error)):
                 raise RobotError(
                     f"{path}: needs package {lacking[1]!r}, which is not found; name the folder "
-                    "that holds it"
+                    "that holds it with --package-dir"
                 ) from error
-            raise RobotError(f"{path}: xacro: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            if lacking := _UNDEFINED.search(said):
+                said += f"; give --xacro-arg {lacking[1]}:=VALUE"
+            said += "".join(f"; --xacro-arg {line}" for line in asked.unused())
+            raise RobotError(f"{path}: xacro: {said}") from error
+    if strict and (lines := asked.unused()):
+        raise RobotError("\n".join(f"{path}: --xacro-arg {line}" for line in lines))
     # The longest first: one package's name may begin another's.
     for link, folder in sorted(links.items(), key=lambda pair: -len(str(pair[0]))):
         text = text.replace(str(link), str(folder))
     return text
+
+
+class _Asked(dict):
+    """A xacro file's arguments, and which of them it wanted to know."""
+
+    def __init__(self, given: Mapping[str, str]):
+        super().__init__(given)
+        self._given, self._names = list(given), set()
+
+    def __contains__(self, name: object) -> bool:
+        self._names.add(name)
+        return super().__contains__(name)
+
+    def __getitem__(self, name: str) -> str:
+        self._names.add(name)
+        return super().__getitem__(name)
+
+    def unused(self) -> list[str]:
+        """A line for each that was given and not asked for."""
+        known = ", ".join(sorted(map(str, self._names))) or "none"
+        return [
+            f"{name}: the file has no such argument; it has: {known}"
+            for name in self._given
+            if name not in self._names
+        ]
 
 
 def _packages(path: Path, package_dirs: Sequence[Path]) -> dict[str, Path]:
@@ -152,7 +189,7 @@ def needed_package_dirs(
         raise RobotError(
             "\n".join(
                 f"{source}: its meshes lie in package {package!r}, which is not found; name the "
-                "folder that holds it"
+                "folder that holds it with --package-dir"
                 for package in lost
             )
         )

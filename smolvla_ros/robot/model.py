@@ -190,8 +190,9 @@ class RobotModel:
         stays_inside = mimic.multiplier != 0.0 or joint.lower <= mimic.offset <= joint.upper
         if not (stays_inside and self.lower[i] < self.upper[i]):
             raise RobotError(
-                f"{self.urdf_path}: joint {name}: its limits, multiplier and offset leave "
-                f"{mimic.joint} no room; widen them or mend the offset"
+                f"{self.urdf_path}: joint {name}: its limits {joint.lower:g} .. {joint.upper:g}, "
+                f"multiplier {mimic.multiplier:g} and offset {mimic.offset:g} leave {mimic.joint} "
+                "no room; widen the limits or mend multiplier and offset"
             )
 
     def _take_shapes(self, shapes: list[Shape], attachments: Sequence[Attachment]) -> None:
@@ -253,7 +254,11 @@ class RobotModel:
             raise RobotError(str(error)) from error
         unknown = srdf.links() - set(self.links)
         if unknown:
-            raise RobotError(f"{path}: names unknown link {', '.join(sorted(unknown))}")
+            raise RobotError(
+                f"{path}: names unknown link {', '.join(sorted(unknown))}; is it of this robot?"
+            )
+        if srdf.name != self.model.name:
+            self.notes.append(f"{path.name} is of robot {srdf.name!r}, not of {self.model.name!r}")
         for name, pose in srdf.states.items():
             stray = set(pose) - set(description.joints)
             if stray:

@@ -13,6 +13,7 @@ class Srdf:
     """Semantic description of a robot.
 
     Attributes:
+        name: the robot that it says it is of.
         disabled: link pairs (as frozensets of two names) excluded from collision checks.
         enabled: link pairs that stay checked although a link was excluded as a whole.
         unchecked_links: links excluded from checks by ``disable_default_collisions``.
@@ -20,6 +21,7 @@ class Srdf:
         frames: frame that the robot stands in by a fixed virtual joint → the link that does.
     """
 
+    name: str = ""
     disabled: frozenset[frozenset[str]] = frozenset()
     enabled: frozenset[frozenset[str]] = frozenset()
     unchecked_links: frozenset[str] = frozenset()
@@ -50,6 +52,8 @@ def read_srdf(path: Path) -> Srdf:
         raise ValueError(f"{path}: is not XML ({error})") from error
     if root.tag != "robot":
         raise ValueError(f"{path}: root element is <{root.tag}>; an SRDF starts with <robot>")
+    if any("xacro" in element.tag for element in root.iter() if isinstance(element.tag, str)):
+        raise ValueError(f"{path}: is xacro; make an SRDF of it: `xacro {path.name} > FILE`")
 
     def attribute(element: ET.Element, name: str) -> str:
         value = element.get(name)
@@ -75,6 +79,7 @@ def read_srdf(path: Path) -> Srdf:
             except ValueError as error:
                 raise ValueError(f"{path}: group_state {state.get('name')}: {error}") from error
     return Srdf(
+        name=root.get("name", ""),
         disabled=pairs("disable_collisions"),
         enabled=pairs("enable_collisions"),
         unchecked_links=frozenset(

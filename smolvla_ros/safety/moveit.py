@@ -58,7 +58,7 @@ def read_joint_limits(path: Path) -> MoveItLimits:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the path of MoveIt's joint_limits.yaml")
-    document = read_yaml(path, _Loader)
+    document = _unwrapped(read_yaml(path, _Loader))
     table = document.get("joint_limits") if isinstance(document, Mapping) else None
     if not isinstance(table, Mapping):
         raise ConfigError(f"{path}: has no group joint_limits; see MoveIt's joint_limits.yaml")
@@ -71,6 +71,13 @@ def read_joint_limits(path: Path) -> MoveItLimits:
     if problems:
         raise ConfigError([f"{path.parent / p}" for p in problems])
     return MoveItLimits(path.name, joints, tuple(notes))
+
+
+def _unwrapped(document: Any) -> Any:
+    """A file that is written for a node has its groups around MoveIt's."""
+    while isinstance(document, Mapping) and "joint_limits" not in document and len(document) == 1:
+        (document,) = document.values()
+    return document
 
 
 def _joint(where: str, values: Any, notes: list[str], problems: list[str]) -> JointLimit:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arms import CHAIN, GRIPPER, LIMIT, bent_plate, joint, link, mesh, write_mesh
+from arms import CHAIN, GRIPPER, LIMIT, MASS, bent_plate, joint, link, mesh, write_mesh
 
 from smolvla_ros.cell import load_cell, load_gate, load_robot
 from smolvla_ros.cli.main import main
@@ -341,6 +341,102 @@ def test_xacro_that_does_not_go_through_is_one_line(workspace, tmp_path, capsys)
     assert "arm.urdf.xacro: xacro: " in error and "nothing" in error and error.count("\n") == 1
 
 
+def test_a_xacro_argument_that_the_file_lacks_is_named(workspace, tmp_path, capsys) -> None:
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", workspace, "--xacro-arg", "raech:=0.7", "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "--xacro-arg raech: the file has no such argument; it has: reach" in error
+    assert error.count("\n") == 1 and not list(tmp_path.glob("c.*"))
+    bare = workspace.read_text().replace('<xacro:arg name="reach" default="0.5"/>', "")
+    workspace.write_text(bare)
+    assert init("--urdf", workspace, "--out", out) == 2
+    assert "give --xacro-arg reach:=VALUE" in capsys.readouterr().err
+
+
+def test_xacro_that_includes_itself_is_one_line(workspace, tmp_path, capsys) -> None:
+    text = workspace.read_text().replace("$(find parts)/urdf/part.xacro", workspace.name)
+    workspace.write_text(text)
+    assert init("--urdf", workspace, "--out", tmp_path / "c.yaml") == 2
+    error = capsys.readouterr().err
+    assert "arm.urdf.xacro: xacro: " in error and error.count("\n") == 1
+
+
+def test_a_xacro_srdf_is_expanded_beside_the_cell(workspace, tmp_path, capsys) -> None:
+    srdf = tmp_path / "arm.srdf.xacro"
+    srdf.write_text(
+        '<robot xmlns:xacro="http://www.ros.org/wiki/xacro" name="made up">'
+        '<xacro:arg name="first" default="a"/><xacro:macro name="pair" params="x y">'
+        '<disable_collisions link1="${x}" link2="${y}" reason="Adjacent"/></xacro:macro>'
+        '<xacro:pair x="$(arg first)" y="b"/></robot>'
+    )
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", workspace, "--srdf", srdf, "--out", out) == 0
+    robot = load_robot(load_cell(out).safety_monitor.robot, out)
+    assert robot.srdf.allows_contact("a", "b") and not robot.srdf.allows_contact("b", "c")
+    # A cell that names the xacro file itself would have read it as an SRDF that says nothing.
+    out.write_text(out.read_text().replace("srdf: c.srdf", "srdf: arm.srdf.xacro"))
+    with pytest.raises(ConfigError, match=r"arm\.srdf\.xacro: is xacro"):
+        load_robot(load_cell(out).safety_monitor.robot, out)
+
+
+def test_an_srdf_of_another_robot_is_told(write, tmp_path, capsys) -> None:
+    srdf = tmp_path / "a.srdf"
+    srdf.write_text('<robot name="panda"/>')
+    assert init("--urdf", write("a.urdf", CHAIN), "--srdf", srdf, "--out", tmp_path / "c.yaml") == 0
+    assert "look at: a.srdf is of robot 'panda', not of 'r'" in capsys.readouterr().out
+
+
+def test_pairs_that_only_a_search_finds_to_touch_are_not_proposed_as_never(
+    write, tmp_path, capsys
+) -> None:
+    """A thin finger that reaches a thin post at one angle of two joints only."""
+
+    def thin(name, far, size):
+        box = f'<geometry><box size="{size}"/></geometry>'
+        return link(name, f'<collision><origin xyz="{far}"/>{box}</collision>')
+
+    wide = '<limit lower="-3" upper="3" velocity="2" effort="3"/>'
+    body = (
+        thin("a", "1.5 0.4 0.3", "0.02 0.02 0.02")
+        + thin("b", "0 0 0.5", "0.1 0.1 0.1")
+        + thin("c", "0 0 0", "0.1 0.1 0.1")
+        + thin("d", "1 0 0", "0.02 0.02 0.02")
+        + joint("ab", "a", "b", inside=wide, xyz="0 0 0")
+        + joint("bc", "b", "c", inside=wide, xyz="0.6 0 0", axis="0 1 0")
+        + joint("cd", "c", "d", inside=wide, xyz="0 0 0", axis="0 0 1")
+    )
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", write("a.urdf", body), "--samples", "300", "--out", out) == 0
+    text = out.with_suffix(".srdf").read_text()
+    assert 'link1="a" link2="d"' not in text and "a ~ d (touch in <0.1%)" in text
+
+
+def test_a_pair_that_is_checked_and_hardly_ever_far_enough_apart_is_told(
+    write, tmp_path, capsys
+) -> None:
+    """Two fingers with a motor each, 10 mm apart when they are open."""
+    slide = '<limit lower="0" upper="0.01" velocity="0.2" effort="9"/>'
+    box = '<geometry><box size="0.1 0.02 0.02"/></geometry>'
+    finger = '<collision><origin xyz="0 {} 0"/>' + box + "</collision>"
+    body = (
+        link("base") + link("left", finger.format(0.015)) + link("right", finger.format(-0.015))
+        + joint("l", "base", "left", "prismatic", slide, axis="0 -1 0")
+        + joint("r", "base", "right", "prismatic", slide, axis="0 1 0")
+    )  # fmt: skip
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", write("a.urdf", body), "--out", out) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"left ~ right: are checked, and nearer than 10 mm in 100% of", said)
+
+
+def test_a_robot_without_a_single_shape_is_no_zone_s_business(write, tmp_path) -> None:
+    body = link("a", MASS) + link("b", MASS) + joint("ab", "a", "b")
+    out = tmp_path / "c.yaml"
+    assert init("--urdf", write("a.urdf", body), "--out", out) == 0
+    text = out.read_text()
+    assert "No link has a collision shape" in text and "inf" not in text and "nan" not in text
+
+
 def test_nothing_is_written_over_and_nothing_left_behind(write, tmp_path, capsys) -> None:
     out = tmp_path / "c.yaml"
     out.with_suffix(".srdf").write_text("mine")
@@ -365,6 +461,8 @@ def test_nothing_is_written_over_and_nothing_left_behind(write, tmp_path, capsys
         (("--urdf", SO101, "--xacro-arg", "a:=b"), "is no xacro file"),
         (("--urdf", SO101, "--samples", "0"), "--samples: is 0"),
         (("--urdf", SO101, "--seconds", "0"), "--seconds: is 0"),
+        (("--urdf", SO101, "--out", "c.srdf"), "--out: c.srdf: a cell is YAML"),
+        (("--urdf", SO101, "--out", "/proc/none/c.yaml"), "--out: /proc/none: "),
     ],
 )
 def test_wrong_arguments_are_named(words, line, tmp_path, capsys, monkeypatch) -> None:
