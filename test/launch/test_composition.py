@@ -96,7 +96,7 @@ def test_two_arms_move_stop_and_die_each_for_itself(domain, tmp_path):
         for watcher in (left, right):
             until_it_says(watcher, "disabled")
         expected = {(n, ns) for n in (MONITOR, "sim") for ns in ("/left", "/right")}
-        assert expected <= nodes(left)
+        wait_until(lambda: expected <= nodes(left), "every node is there, by its name")
         enable(left)
         enable(right)
         swing(left)
@@ -104,7 +104,7 @@ def test_two_arms_move_stop_and_die_each_for_itself(domain, tmp_path):
         assert np.ptp(rows, axis=0).max() == 0.0, "nothing was said to the right arm"
         os.kill(arms.pid(MONITOR, "__ns:=/left"), signal.SIGKILL)
         wait_until(lambda: "sim_node" in _ended(arms.said), "launch ends the left simulator")
-        assert ("sim", "/right") in nodes(right)
+        wait_until(lambda: ("sim", "/right") in nodes(right), "the right one is still there")
         time.sleep(1.0)
         assert right.says(MONITOR).startswith("holding"), right.says(MONITOR)
         swing(right)

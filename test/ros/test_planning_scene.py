@@ -285,6 +285,16 @@ def test_zones_are_given_and_made_good_and_what_may_touch_them(make, move_group)
     bench.until(lambda: "1 zones given, without dome" in bench.scene.status)
 
 
+def test_zones_are_not_said_to_be_given_by_a_move_group_that_has_gone(make, move_group):
+    cell, _ = tabletop()
+    bench = make(give=True, timeout=1.0)
+    bench.placed(bin=cell.safety_monitor.zones["bin"])
+    moveit = move_group.MoveGroup(bench.other, ["base_link"])
+    bench.until(lambda: bench.scene.status == "1 zones given")
+    moveit.leave(bench.other)
+    bench.until(lambda: "zones not given: get_planning_scene has been silent" in bench.scene.status)
+
+
 def test_its_own_zones_are_not_taken_and_those_of_another_monitor_are(make, move_group):
     cell, _ = tabletop()
     bench = make(give=True, take=True)
