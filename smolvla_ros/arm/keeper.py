@@ -22,6 +22,7 @@ _AGAIN = 0.5  # s between two tries to find a lost arm
 _LOOK = 0.3  # s between two looks at the motors' health
 _BREATH = 0.003  # s after an error: a line that is out fails at once, time after time
 _KEPT = 4096  # durations
+_SURE = 3  # reads in a row until an arm has given way
 _HAND_OVER = 5e-4  # s that a write takes
 
 Heard = Callable[[float, np.ndarray, np.ndarray, np.ndarray], None]
@@ -78,6 +79,7 @@ class Keeper:
         self._setpoint: tuple[float, np.ndarray, float] | None = None
         self._closing = False
         self._answered = 0.0
+        self._given_way = 0  # reads in a row
         self._looks = itertools.cycle(("torque", "alarms", "temperatures"))
         self._thread = threading.Thread(target=self._guard, name="arm", daemon=True)
 
@@ -206,12 +208,26 @@ class Keeper:
         self.report.reads += 1
         self.report.read_s.append(self._answered - began)
         self._heard(self._answered - began, *state)
+        self._let_give_way(state[0])
+
+    def _let_give_way(self, q: np.ndarray) -> None:
+        """A motor that is too hot or overloaded lets go by itself, and takes its last goal again
+        by itself: where the arm has gone meanwhile it is held, or it would leap back."""
+        away = self.report.torque and self.report.alarms and self._watchdog.off(q)
+        self._given_way = self._given_way + 1 if away else 0
+        if self._given_way >= _SURE:  # in a row: one bad answer moves nothing
+            self._given_way = 0
+            q = self._arm.within_range(q)
+            self._watchdog.hold(q)
+            self._watchdog.wrote(time.monotonic(), q)
+            self._arm.write(q, self._period)
+            self._say(f"the arm has given way and is held where it is: {self.report.alarms[0]}")
 
     def _look(self) -> None:
         """One look at the motors' health: a short one, set-points wait meanwhile."""
         what = next(self._looks)
         if what == "torque":
-            limp = self._arm.limp()
+            limp = self._arm.limp(glance=True)
             if self._watchdog.mode is Mode.OFF and not limp:
                 # It came back by itself, or the line was out when it was switched on.
                 self._take_up()

@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from draccus.utils import ParsingError
 from lerobot.motors.motors_bus import MotorNormMode, SerialMotorsBus
 from lerobot.robots.robot import Robot
 from lerobot.robots.utils import make_robot_from_config
@@ -63,8 +64,13 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
     _make_ours(config, options)
     try:
         return make_robot_from_config(config)
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"{where}.options: {one_line(error)}") from error
+    except ParsingError as error:
+        raise ConfigError(
+            f"{where}.options.id: {options.get('id')}: its calibration cannot be read "
+            f"({one_line(error)}); calibrate again with lerobot-calibrate"
+        ) from error
+    except Exception as error:  # a maker's own library raises what it likes
+        raise ConfigError(f"{where}.options: {one_line(error) or repr(error)}") from error
 
 
 def _not_yours(options: Mapping[str, Any], where: str) -> list[str]:
@@ -152,7 +158,9 @@ class LeRobotArm:
         )
         self._check_calibration()
         self._buses = {
-            prefix: SerialBus(part.bus, part.calibration, part.calibration_fpath, retries, reply)
+            prefix: SerialBus(
+                part.bus, part.calibration, part.calibration_fpath, retries, reply, self.errors
+            )
             for prefix, part in self._parts.items()
         }
         # A maker's own library raises what it likes.
@@ -168,7 +176,13 @@ class LeRobotArm:
     def _check_names(
         self, units: Sequence[JointUnit], motors: Mapping[str, str], where: str
     ) -> None:
-        there = [k.removesuffix(".pos") for k in self.robot.action_features if k.endswith(".pos")]
+        features = list(self.robot.action_features)
+        there = [k.removesuffix(".pos") for k in features if k.endswith(".pos")]
+        if others := [k for k in features if not k.endswith(".pos")]:
+            raise ConfigError(
+                f"{where}.type: {self.robot.name} is told {', '.join(others)} as well; only robots "
+                "that are told joint positions alone can be gated"
+            )
         strangers = [
             f"joint_map.{u.joint}: is no joint of the URDF; it has: {', '.join(self.names)}"
             for u in units
@@ -264,6 +278,7 @@ class LeRobotArm:
             ArmError: a line for each thing that is wrong; everything is closed again.
         """
         self._seen.clear()
+        self._sent = np.full(len(self.names), np.nan)  # it may have been elsewhere meanwhile
         try:
             for bus in self._buses.values():
                 bus.open()
@@ -301,13 +316,13 @@ class LeRobotArm:
 
     # -- torque -------------------------------------------------------------------------------
 
-    def limp(self) -> list[str]:
-        """Motors without torque, where they say.
+    def limp(self, glance: bool = False) -> list[str]:
+        """Motors without torque, where they say; ``glance``: without much patience.
 
         Raises:
             ArmError: no answer.
         """
-        return [f"{prefix}{m}" for prefix, bus in self._buses.items() for m in bus.limp()]
+        return [f"{prefix}{m}" for prefix, bus in self._buses.items() for m in bus.limp(glance)]
 
     def held(self) -> np.ndarray:
         """``[D]`` rad that the motors hold.
@@ -413,9 +428,11 @@ class LeRobotArm:
         robot that does not say, what it was.
 
         Raises:
-            ArmError: no answer after every try.
+            ArmError: no answer after every try; nothing was sent since it was connected.
         """
         if not self._buses:
+            if np.isnan(self._sent).any():
+                raise ArmError(f"{self.robot.name}: nothing was sent yet")
             return self._sent
         return self._answer(lambda: self._of_motors(SerialBus.told))
 

@@ -11,7 +11,9 @@ import os
 import stat
 import termios
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ ConnectionError and serial.SerialException; a port that vanishes in a read leave
 
 _LOOKS = 5  # at a motor, before it is judged
 _PATIENCE = 10  # tries at what must be so before torque is on
+_GLANCE = 2  # tries at what can as well be looked at the next time
 _SETTLED = 10  # ticks by which two looks at an arm at rest may differ
 _APART = 0.05  # s between the two
 _PAUSE = 0.002  # s that the kernel waits for bytes
@@ -50,6 +53,7 @@ class SerialBus:
     Args:
         bus: LeRobot's. calibration: of its motors, from LeRobot's file, which is ``file``.
         retries: further tries of one transaction. reply: s that a motor has to answer.
+        errors: what went wrong is counted there, as ``read``.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class SerialBus:
         file: Path,
         retries: int,
         reply: float,
+        errors: Counter[str],
     ):
         self.bus = bus
+        self._errors = errors
         self.motors = list(bus.motors)
         self._calibration, self._file = calibration, file
         self._reply = reply
@@ -250,19 +256,20 @@ class SerialBus:
             raise
         except BUS_ERRORS as error:
             self.recover()
+            self._errors["read"] += 1
             raise ArmError(f"port {self.bus.port}: {_reason(error)}") from error
 
-    def _insist(self, act: Callable[[], T]) -> T:
+    def _insist(self, act: Callable[[], T], tries: int = _PATIENCE) -> T:
         """Do what must be done before torque is on, however bad the line.
 
         Raises:
             ArmError: it failed each time.
         """
-        for attempt in range(_PATIENCE):
+        for attempt in range(tries):
             try:
                 return self._guarded(act)
             except ArmError:
-                if attempt == _PATIENCE - 1:
+                if attempt == tries - 1:
                     raise
         raise AssertionError("not reached")
 
@@ -271,9 +278,9 @@ class SerialBus:
     def _held_calibration(self) -> dict[str, MotorCalibration]:
         return self._insist(self.bus.read_calibration)
 
-    def ticks(self, register: str) -> dict[str, int]:
+    def ticks(self, register: str, tries: int = _PATIENCE) -> dict[str, int]:
         """A register of every motor, raw."""
-        return self._insist(lambda: self.bus.sync_read(register, normalize=False))
+        return self._insist(lambda: self.bus.sync_read(register, normalize=False), tries)
 
     def goals(self) -> dict[str, float]:
         """Where the motors have been sent, in LeRobot's units: two answers that are the same.
@@ -319,15 +326,17 @@ class SerialBus:
     def _moves(self) -> ArmError:
         return ArmError(f"port {self.bus.port}: the arm moves; hold it still")
 
-    def limp(self) -> list[str]:
-        """Motors without torque; asked twice before it is believed."""
-        limp = [motor for motor, on in self._torque().items() if not on]
-        again = self._torque() if limp else {}
+    def limp(self, glance: bool = False) -> list[str]:
+        """Motors without torque; asked twice before it is believed. ``glance``: without much
+        patience, as joint states and set-points wait meanwhile."""
+        tries = _GLANCE if glance else _PATIENCE
+        limp = [motor for motor, on in self._torque(tries).items() if not on]
+        again = self._torque(tries) if limp else {}
         return [motor for motor in limp if not again[motor]]
 
-    def _torque(self) -> dict[str, int]:
-        for _ in range(_PATIENCE):
-            found = self.ticks("Torque_Enable")
+    def _torque(self, tries: int = _PATIENCE) -> dict[str, int]:
+        for _ in range(tries):
+            found = self.ticks("Torque_Enable", tries)
             if set(found.values()) <= {0, 1}:
                 return found
             # A late answer about another register: answers do not say what they are about.
@@ -384,20 +393,34 @@ class SerialBus:
         self._insist(lambda: self.bus.sync_write(register, values, normalize=False))
 
     def relax(self) -> None:
-        """Torque off."""
-        self._insist(self.bus.disable_torque)
+        """Torque off, of all motors by one packet: a motor that has an alarm answers with it, and
+        LeRobot, which asks one after the other, would leave those behind it on.
+
+        Raises:
+            ArmError: a motor does not do as it is told.
+        """
+        for _ in range(_PATIENCE):
+            self._tell("Torque_Enable", dict.fromkeys(self.motors, 0))
+            if len(limp := self.limp()) == len(self.motors):
+                break
+        else:
+            still = ", ".join(self._called(m) for m in self.motors if m not in limp)
+            raise ArmError(f"motor {still}: keeps its torque")
+        # What they keep without power may be written again, where they let it.
+        with suppress(ArmError):
+            self._guarded(self.bus.disable_torque)
 
     def alarms(self) -> list[str]:
         """What the motors complain of, a line each."""
         models = {motor.model for motor in self.bus.motors.values()}
         if any("Status" not in self.bus.model_ctrl_table[model] for model in models):
             return []
-        bits = self.ticks("Status").items()
+        bits = self.ticks("Status", _GLANCE).items()
         return [f"{self._called(motor)}: {alarms(found)}" for motor, found in bits if found]
 
     def temperatures(self) -> dict[str, int]:
         """Motor → degrees Celsius."""
-        return self.ticks("Present_Temperature")
+        return self.ticks("Present_Temperature", _GLANCE)
 
 
 def alarms(bits: int) -> str:

@@ -100,7 +100,11 @@ def past(node: Node, known: Collection[str]) -> Iterator[Finding]:
             )
     actions = {f"{controller}/follow_joint_trajectory" for controller in controllers.values()}
     for name, namespace in node.get_node_names_and_namespaces():
-        for action, kinds in get_action_client_names_and_types_by_node(node, name, namespace):
+        try:
+            clients = get_action_client_names_and_types_by_node(node, name, namespace)
+        except RuntimeError:  # it has just gone
+            continue
+        for action, kinds in clients:
             if action in actions and _ACTION in kinds:
                 yield Finding(
                     "warning",

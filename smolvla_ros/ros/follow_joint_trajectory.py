@@ -201,12 +201,15 @@ class TrajectoryAction:
                 f"{self._source.topic}: {outcome.code.name}: {outcome.text}"
             )
 
-        def end(handle: ServerGoalHandle) -> Any:
-            {
-                End.SUCCEEDED: handle.succeed,
-                End.ABORTED: handle.abort,
-                End.CANCELED: handle.canceled,
-            }[outcome.end]()
+        # At once, not with the result: of a request to cancel all goals rclpy skips the goal behind
+        # one that is refused, and says that it was cancelled.
+        {
+            End.SUCCEEDED: handle.succeed,
+            End.ABORTED: handle.abort,
+            End.CANCELED: handle.canceled,
+        }[outcome.end]()
+
+        def end(_: ServerGoalHandle) -> Any:
             return self._type.Result(error_code=int(outcome.code), error_string=outcome.text)
 
         self._server.notify_execute(handle, end)

@@ -8,7 +8,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from feetech_bus import GOAL, TICKS, TORQUE, magnitude
+from feetech_bus import (
+    GOAL,
+    OVERLOAD,
+    STATUS,
+    SYNC_READ,
+    TEMPERATURE,
+    TICKS,
+    TORQUE,
+    magnitude,
+)  # fmt: skip
 
 from smolvla_ros.arm.watchdog import Mode, Watchdog
 
@@ -192,3 +201,36 @@ def test_an_arm_may_be_watched_without_torque(bench) -> None:
         wait_for(lambda: len(kept.states) > 3, "states")
         assert not any(bench.bus.torque().values()) and not bench.bus.goals
         assert kept.keeper.report.mode is Mode.OFF
+
+
+def test_an_arm_that_has_given_way_under_an_alarm_does_not_leap_back(kept) -> None:
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    wait_for(lambda: kept.keeper.report.alarms, "the alarm is seen")
+    fallen = kept.bench.ready + np.array([0.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+    kept.bench.plant.q = fallen.copy()
+    wait_for(lambda: any("given way" in words for words in kept.said), "it is held there")
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=40)
+    wait_for(lambda: not kept.keeper.report.alarms, "it has cooled down")
+    assert np.abs(kept.bench.plant.q - fallen).max() < 0.02
+    assert kept.watchdog.mode is Mode.HOLDING
+
+
+def test_looks_at_the_motors_health_keep_no_joint_state_waiting(kept) -> None:
+    obey = kept.bench.bus._obey
+
+    def deaf(identity, instruction, parameters):
+        health = instruction == SYNC_READ and parameters[0] in (TORQUE, TEMPERATURE, STATUS)
+        return b"" if health else obey(identity, instruction, parameters)
+
+    kept.bench.bus._obey = deaf
+    errors, seen = kept.arm.errors["read"], len(kept.states)
+    wait_for(lambda: kept.arm.errors["read"] > errors + 4, "they are counted")
+    wait_for(lambda: len(kept.states) > seen + 50, "and joint states go on")
+    assert kept.keeper.report.losses == 0
+
+
+@pytest.mark.parametrize("motor", ["shoulder_pan", "elbow_flex"])
+def test_torque_goes_off_whatever_a_motor_complains_of(kept, motor) -> None:
+    kept.bench.bus.raise_alarm(motor, bits=OVERLOAD)
+    assert kept.keeper.set_torque(False, patience=60.0) == ""
+    assert not any(kept.bench.bus.torque().values())

@@ -453,3 +453,59 @@ def test_a_robot_that_lerobot_does_not_make_is_named(bench) -> None:
     bench.kind = "so102_follower"
     said = refused(bench, ConfigError)
     assert "so102_follower" in said and "so101_follower" in said
+
+
+@pytest.mark.parametrize("text", ["", "null", '{"elbow_flex": {"id": 3}}'])
+def test_a_calibration_that_cannot_be_read_is_named(bench, text) -> None:
+    bench.file.write_text(text)
+    with pytest.raises((ConfigError, ArmError)) as error:
+        bench.make()
+    assert str(error.value).startswith(("arm.options", str(bench.file)))
+
+
+def test_a_robot_that_drives_wheels_too_is_refused(bench) -> None:
+    names = ("base_left_wheel", "base_back_wheel", "base_right_wheel")
+    wheels = {
+        n: {"id": 7 + i, "drive_mode": 0, "homing_offset": 0, "range_min": 0, "range_max": 4095}
+        for i, n in enumerate(names)
+    }
+    arm = json.loads(bench.file.read_text())
+    bench.file.write_text(json.dumps({f"arm_{n}": c for n, c in arm.items()} | wheels))
+    bench.kind, bench.motors = "lekiwi", {n: f"arm_{n}" for n in bench.motors}
+    with pytest.raises(ConfigError, match=r"^arm\.type: lekiwi is told x\.vel, y\.vel, theta\.vel"):
+        bench.make(use_degrees=True)
+
+
+def test_a_robot_without_a_bus_is_not_sent_where_it_was_before_it_was_lost(bench) -> None:
+    from smolvla_ros.arm.lerobot import LeRobotArm
+
+    arm = LeRobotArm(
+        bench.robot, Plain(bench), bench.units, {n: n for n in bench.robot.names}, "arm"
+    )
+    arm.connect()
+    with pytest.raises(ArmError, match="nothing was sent yet"):
+        arm.told()
+    arm.write(bench.ready, 0.01)
+    np.testing.assert_allclose(arm.told(), bench.ready)
+    arm.close()
+    arm.connect()  # and may have been moved meanwhile
+    with pytest.raises(ArmError, match="nothing was sent yet"):
+        arm.told()
+
+
+class Plain:
+    """As much of a robot of LeRobot's as an arm without a serial bus needs."""
+
+    name, is_calibrated, is_connected = "plain", True, False
+
+    def __init__(self, bench):
+        self.action_features = {f"{n}.pos": float for n in bench.robot.names}
+
+    def connect(self, calibrate):
+        self.is_connected = True
+
+    def disconnect(self):
+        self.is_connected = False
+
+    def send_action(self, action):
+        return action

@@ -164,3 +164,14 @@ def test_a_client_of_the_controllers_own_action_is_doubted_and_of_the_gates_is_n
     )
     for client in made:
         client.destroy()
+
+
+def test_a_node_that_goes_while_it_is_looked_at_is_no_failure(cell, monkeypatch) -> None:
+    from smolvla_ros.ros import commanding as module
+
+    def gone(node, name, namespace):
+        raise RuntimeError("Failed to get action client names and type: error not set")
+
+    monkeypatch.setattr(module, "get_action_client_names_and_types_by_node", gone)
+    cell.writes("safety_monitor", "arm/joint_trajectory")
+    assert all(level != "error" for level, _ in cell.findings())

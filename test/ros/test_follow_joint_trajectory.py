@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
+from action_msgs.msg import GoalStatus
 from cells import ROOT, Run, tabletop
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
@@ -290,3 +291,22 @@ def test_moveits_example_names_the_joints_of_the_shipped_cell():
         assert f"{name}/{manager[name]['action_ns']}" == MOVEIT.topic
         assert manager[name]["type"] == MOVEIT.type
         assert manager[name]["joints"] == list(tabletop()[1].names)
+
+
+def test_a_goal_and_a_cancel_of_all_at_once_leave_an_arm_that_rests(bench):
+    """While another is under way: rclpy skips a goal behind one whose cancel is refused."""
+    from action_msgs.srv import CancelGoal
+
+    start = bench.enable().run.q[0]
+    bench.send(bench.goal(seconds=3.0))
+    bench.until(lambda: bench.run.q[0] > start + 0.02)
+    everything = bench.node.create_client(CancelGoal, f"{MOVEIT.topic}/_action/cancel_goal")
+    bench.until(everything.service_is_ready)
+    sent = bench.client.send_goal_async(bench.goal(seconds=3.0))
+    cancelled = everything.call_async(CancelGoal.Request())
+    time.sleep(0.3)  # both are there when the server looks
+    bench.until(lambda: sent.done() and cancelled.done())
+    here = bench.run.q[0]
+    status, _, text = bench.result(sent.result())
+    assert status == GoalStatus.STATUS_CANCELED and text == "cancelled; the arm is at rest"
+    assert bench.run.q[0] < here + 0.1
