@@ -80,6 +80,7 @@ class Keeper:
         self._closing = False
         self._answered = 0.0
         self._given_way = 0  # reads in a row
+        self._hot = np.zeros(len(arm.names), dtype=bool)  # joints whose motor lets go
         self._looks = itertools.cycle(("torque", "alarms", "temperatures"))
         self._thread = threading.Thread(target=self._guard, name="arm", daemon=True)
 
@@ -211,13 +212,14 @@ class Keeper:
         self._let_give_way(state[0])
 
     def _let_give_way(self, q: np.ndarray) -> None:
-        """A motor that is too hot or overloaded lets go by itself, and takes its last goal again
-        by itself: where the arm has gone meanwhile it is held, or it would leap back."""
-        away = self.report.torque and self.report.alarms and self._watchdog.off(q)
+        """A motor that is too hot lets go by itself, and takes its last goal again by itself: where
+        it has gone meanwhile it is held, or it would leap back. The other joints keep their goals,
+        and so does one that is overloaded: it still pulls, and may hold something."""
+        away = self.report.torque and self._hot.any() and self._watchdog.off(q, self._hot)
         self._given_way = self._given_way + 1 if away else 0
         if self._given_way >= _SURE:  # in a row: one bad answer moves nothing
             self._given_way = 0
-            q = self._arm.within_range(q)
+            q = np.where(self._hot, self._arm.within_range(q), self._watchdog.written)
             self._watchdog.hold(q)
             self._watchdog.wrote(time.monotonic(), q)
             self._arm.write(q, self._period)
@@ -240,6 +242,7 @@ class Keeper:
             self.report.torque, self.report.limp = not limp, limp
         elif what == "alarms":
             self.report.alarms = self._arm.alarms()
+            self._hot = self._arm.too_hot(self.report.alarms)
         else:
             self.report.temperatures = self._arm.temperatures()
 

@@ -18,7 +18,7 @@ from lerobot.robots.utils import make_robot_from_config
 from smolvla_ros.arm.calibration import missing, outside
 from smolvla_ros.arm.devices import decode, let_ports_go
 from smolvla_ros.arm.errors import ArmError, one_line
-from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
+from smolvla_ros.arm.serial_bus import BUS_ERRORS, OVER_TEMPERATURE, SerialBus
 from smolvla_ros.robot import JointMap, JointUnit, RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -373,7 +373,12 @@ class LeRobotArm:
         Raises:
             ArmError: no answer.
         """
-        return [line for bus in self._buses.values() for line in bus.alarms()]
+        return [f"{prefix}{line}" for prefix, bus in self._buses.items() for line in bus.alarms()]
+
+    def too_hot(self, lines: Sequence[str]) -> np.ndarray:
+        """``[D]`` joints whose motor is said to be too hot by :meth:`alarms`; it does not pull."""
+        hot = {line.partition(" ")[0] for line in lines if OVER_TEMPERATURE in line}
+        return np.array([key.removesuffix(".pos") in hot for key in self._keys])
 
     def temperatures(self) -> dict[str, int]:
         """Motor → degrees Celsius, where they say.

@@ -43,8 +43,9 @@ _AFTER_GARBLED, _AFTER_SILENCE = 1, 5
 # Bytes of a Feetech answer beside its data; what its SDK calls a bad one.
 _AROUND, _BAD = 6, -7
 
+OVER_TEMPERATURE = "over-temperature"
 # The status byte of Feetech's servos.
-_ALARMS = {0: "voltage", 1: "encoder", 2: "over-temperature", 3: "over-current", 5: "overload"}
+_ALARMS = {0: "voltage", 1: "encoder", 2: OVER_TEMPERATURE, 3: "over-current", 5: "overload"}
 
 
 class SerialBus:

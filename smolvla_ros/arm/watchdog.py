@@ -176,10 +176,11 @@ class Watchdog:
             self.written = np.where(arrived, self.written, np.where(stayed, before, q))
         self._settle()
 
-    def off(self, q: np.ndarray) -> bool:
-        """Whether the arm, at ``q`` ``[D]`` rad, is further from what was written than set-points
-        may take it over from."""
-        return self._pulls() and bool((np.abs(q - self.written) > self._takeover).any())
+    def off(self, q: np.ndarray, which: np.ndarray) -> bool:
+        """Whether a joint of ``which`` (``[D]``, bool) is, at ``q`` ``[D]`` rad, further from what
+        was written than set-points may take it over from."""
+        far = np.abs(q - self.written) > self._takeover
+        return self._pulls() and bool((far & which).any())
 
     def _pulls(self) -> bool:
         return self.mode in (Mode.HOLDING, Mode.FOLLOWING)

@@ -234,3 +234,18 @@ def test_torque_goes_off_whatever_a_motor_complains_of(kept, motor) -> None:
     kept.bench.bus.raise_alarm(motor, bits=OVERLOAD)
     assert kept.keeper.set_torque(False, patience=60.0) == ""
     assert not any(kept.bench.bus.torque().values())
+
+
+def test_a_gripper_that_is_overloaded_goes_on_gripping_and_no_other_joint_gives_way(kept) -> None:
+    """An object keeps it open: its goal is far inside, and must stay there."""
+    goal = kept.bench.ready.copy()
+    goal[5] -= 0.1
+    kept.keeper.offer(goal, OVER)
+    wait_for(lambda: kept.at(goal), "it grips")
+    kept.bench.bus.raise_alarm("gripper", bits=OVERLOAD)
+    wait_for(lambda: kept.keeper.report.alarms, "the alarm is seen")
+    kept.bench.plant.q = kept.bench.ready + np.array([0.0, 0.1, 0.0, 0.0, 0.0, 0.4])
+    before, seen = kept.watchdog.written.copy(), len(kept.states)
+    wait_for(lambda: len(kept.states) > seen + 30, "reads go on")
+    np.testing.assert_array_equal(kept.watchdog.written, before)
+    assert not any("given way" in words for words in kept.said)
