@@ -223,7 +223,8 @@ class Keeper:
             self._watchdog.hold(q)
             self._watchdog.wrote(time.monotonic(), q)
             self._arm.write(q, self._period)
-            self._say(f"the arm has given way and is held where it is: {self.report.alarms[0]}")
+            why = "; ".join(self.report.alarms)
+            self._say(f"the arm has given way and is held where it is: {why}")
 
     def _look(self) -> None:
         """One look at the motors' health: a short one, set-points wait meanwhile."""

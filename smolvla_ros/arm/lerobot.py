@@ -352,8 +352,14 @@ class LeRobotArm:
         if not self._buses:
             raise ArmError(f"{self.robot.name}: LeRobot has no way to set its torque")
         if not on:
-            for bus in self._buses.values():
-                bus.relax()
+            problems = []
+            for prefix, bus in self._buses.items():  # one that fails keeps no other arm held
+                try:
+                    bus.relax()
+                except ArmError as error:
+                    problems += [f"{prefix}{line}" for line in error.problems]
+            if problems:
+                raise ArmError(problems)
             return
         for prefix, bus in self._buses.items():
             bus.configure(self._parts[prefix].configure)

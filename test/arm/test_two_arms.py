@@ -115,3 +115,15 @@ def test_what_is_the_nodes_is_refused_of_each_arm(pair) -> None:
         make(left_arm_config={"port": str(buses[0].port), "max_relative_target": 5})
     (line,) = raised.value.problems
     assert line.startswith("arm.options.left_arm_config.max_relative_target: leave it out: ")
+
+
+def test_torque_goes_off_on_one_arm_though_the_other_has_a_dead_motor(pair) -> None:
+    make, buses, _, _ = pair
+    arm = make()
+    arm.connect()
+    arm.set_torque(True)
+    buses[0].faults.dead = {6}
+    with pytest.raises(ArmError, match=r"^left_"):
+        arm.set_torque(False)
+    assert not any(buses[1].torque().values())
+    assert sum(buses[0].torque().values()) <= 1, "and of this one all that hear"
