@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-_TICKS = 5  # by which a motor may stand outside of its range
+import draccus
+from lerobot.motors.motors_bus import MotorCalibration
 
+from smolvla_ros.arm.errors import one_line
 
-class Calibration(Protocol):
-    """LeRobot's ``MotorCalibration``: encoder ticks of one motor."""
-
-    id: int
-    homing_offset: int
-    range_min: int
-    range_max: int
+# By which a motor may stand outside of its range: one that rests at its end sags, and a few ticks
+# more are no jump.
+_TICKS = 30
 
 
-def missing(path: Path, motors: Mapping[str, Calibration], names: list[str], how: str) -> list[str]:
+def unreadable(path: Path) -> str:
+    """Why LeRobot cannot read a calibration file, or nothing."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            return f"it holds {json.dumps(found)}, and no motors"
+        for name, numbers in found.items():
+            if not isinstance(numbers, dict):
+                return f"motor {name} is {json.dumps(numbers)}"
+        draccus.decode(dict[str, MotorCalibration], found)
+    except (draccus.utils.DraccusException, ValueError, TypeError, OSError) as error:
+        return one_line(error)
+    return ""
+
+
+def missing(
+    path: Path, motors: Mapping[str, MotorCalibration], names: list[str], how: str
+) -> list[str]:
     """What a calibration file lacks: a line each.
 
     Args:
@@ -39,10 +54,13 @@ def missing(path: Path, motors: Mapping[str, Calibration], names: list[str], how
 
 
 def differences(
-    path: Path, file: Mapping[str, Calibration], motors: Mapping[str, Calibration]
+    path: Path,
+    file: Mapping[str, MotorCalibration],
+    motors: Mapping[str, MotorCalibration],
+    also: Sequence[str] = (),
 ) -> list[str]:
     """Where the motors hold other numbers than the file: one line, or none. Set-points would
-    mean other angles than they say."""
+    mean other angles than they say. ``also``: further fields that both hold."""
     found = [
         f"{name} {word} {getattr(found, field)}, not {getattr(file[name], field)}"
         for name, found in motors.items()
@@ -50,6 +68,7 @@ def differences(
             ("homing_offset", "has offset"),
             ("range_min", "begins at"),
             ("range_max", "ends at"),
+            *((field, f"has {field}") for field in also),
         )
         if name in file and getattr(found, field) != getattr(file[name], field)
     ]
@@ -61,7 +80,7 @@ def differences(
     ]
 
 
-def outside(file: Mapping[str, Calibration], ticks: Mapping[str, int]) -> list[str]:
+def outside(file: Mapping[str, MotorCalibration], ticks: Mapping[str, int]) -> list[str]:
     """Motors that stand outside of their range and would go there as soon as they have torque:
     a line each."""
     return [

@@ -10,8 +10,8 @@ import numpy as np
 class ArmDriver(Protocol):
     """One arm, in radians (metres) and the URDF's joint names.
 
-    A driver is used by one thread at a time; the node that owns it holds the lock. It
-    carries out set-points; whether they are safe was decided before.
+    A driver is used by one thread at a time: whoever owns it sees to that. It carries out
+    set-points; whether they are safe was decided before.
     """
 
     names: tuple[str, ...]

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,10 +16,12 @@ import numpy as np
 
 from smolvla_ros.arm.errors import ArmError
 from smolvla_ros.arm.lerobot import LeRobotArm
+from smolvla_ros.arm.serial_bus import OVER_TEMPERATURE
 from smolvla_ros.arm.watchdog import Mode, Watchdog
 
 _AGAIN = 0.5  # s between two tries to find a lost arm
 _LOOK = 0.3  # s between two looks at the motors' health
+_DOUBT = 0.05  # s until the torque is looked at again, after a look in vain
 _BREATH = 0.003  # s after an error: a line that is out fails at once, time after time
 _KEPT = 4096  # durations
 _SURE = 3  # reads in a row until an arm has given way
@@ -81,7 +83,9 @@ class Keeper:
         self._answered = 0.0
         self._given_way = 0  # reads in a row
         self._hot = np.zeros(len(arm.names), dtype=bool)  # joints whose motor lets go
-        self._looks = itertools.cycle(("torque", "alarms", "temperatures"))
+        self._errors = 0  # of reads, when the torque was looked at last
+        self._doubt_until = -np.inf
+        self._looks = itertools.cycle(("torque", "alarms", "torque", "temperatures"))
         self._thread = threading.Thread(target=self._guard, name="arm", daemon=True)
 
     def start(self) -> None:
@@ -146,7 +150,8 @@ class Keeper:
             # A read takes a good part of a period, and a set-point that comes meanwhile waits:
             # while they come, it follows on the heels of one.
             slack = self._period / 2 if self._watchdog.mode is Mode.FOLLOWING else 0.0
-            job = self._wait(min(read_at + slack, self._watchdog.due_at()))
+            due_at = max(self._watchdog.due_at(), self._doubt_until)
+            job = self._wait(min(read_at + slack, due_at))
             if self._closing:
                 return
             try:
@@ -185,6 +190,8 @@ class Keeper:
         return job
 
     def _write(self) -> bool:
+        if self._watchdog.due_at() > time.monotonic() or not self._sure_of_torque():
+            return False
         q = self._watchdog.due(time.monotonic())
         if q is None:
             return False
@@ -226,33 +233,59 @@ class Keeper:
             why = "; ".join(self.report.alarms)
             self._say(f"the arm has given way and is held where it is: {why}")
 
+    def _sure_of_torque(self) -> bool:
+        """Whether no servo may have lost its power since its torque was looked at: while it starts
+        again it does not answer, and some firmware takes torque again with the next goal, wherever
+        the arm is by then."""
+        if self._arm.errors["read"] == self._errors:
+            return True
+        if time.monotonic() < self._doubt_until:
+            return False  # joint states go on meanwhile
+        try:
+            self._look_for_torque()
+        except ArmError as error:
+            self.report.trouble = "; ".join(error.problems)
+            self._doubt_until = time.monotonic() + _DOUBT
+            return False
+        return True
+
     def _look(self) -> None:
         """One look at the motors' health: a short one, set-points wait meanwhile."""
         what = next(self._looks)
         if what == "torque":
-            limp = self._arm.limp(glance=True)
-            if self._watchdog.mode is Mode.OFF and not limp:
-                # It came back by itself, or the line was out when it was switched on.
-                self._take_up()
-                self._say("the motors have torque: the arm is held")
-                return
-            if self.report.torque and limp:
-                # Some firmware takes torque again with the next goal, wherever that is by then.
-                self._watchdog.release()
-                self._say(f"the torque went off by itself: {', '.join(limp)}")
-            self.report.torque, self.report.limp = not limp, limp
+            self._look_for_torque()
         elif what == "alarms":
-            self.report.alarms = self._arm.alarms()
-            self._hot = self._arm.too_hot(self.report.alarms)
+            self._note(self._arm.alarms(glance=True))
         else:
             self.report.temperatures = self._arm.temperatures()
+
+    def _look_for_torque(self) -> None:
+        limp = self._arm.limp(glance=True)
+        self._errors = self._arm.errors["read"]
+        if self._watchdog.mode is Mode.OFF and not limp:
+            # It came back by itself, or the line was out when it was switched on.
+            self._take_up()
+            self._say("the motors have torque: the arm is held")
+            return
+        if self.report.torque and limp:
+            self._watchdog.release()
+            self._say(f"the torque went off by itself: {', '.join(limp)}")
+        self.report.torque, self.report.limp = not limp, limp
+
+    def _note(self, alarms: Mapping[str, Sequence[str]]) -> None:
+        self.report.alarms = [f"{motor}: {', '.join(words)}" for motor, words in alarms.items()]
+        hot = [motor for motor, words in alarms.items() if OVER_TEMPERATURE in words]
+        self._hot = self._arm.driven_by(hot)
 
     # -- changes ----------------------------------------------------------------------------
 
     def _take_up(self) -> None:
-        """From how the arm is found: held or limp."""
+        """From how the arm is found: held or limp. One that is too hot and has sunk meanwhile is
+        held where it is as soon as it has been read."""
         self.report.limp = self._arm.limp()
         self.report.torque = not self.report.limp
+        self._note(self._arm.alarms())
+        self._errors = self._arm.errors["read"]
         if self.report.torque:
             self._watchdog.hold(self._arm.held())
         else:
@@ -261,16 +294,24 @@ class Keeper:
         self.report.mode = self._watchdog.mode
 
     def _switch(self, on: bool) -> str:
-        if self._watchdog.mode is Mode.LOST:
+        lost = self._watchdog.mode is Mode.LOST
+        if lost and on:
             return f"the arm does not answer: {self.report.trouble}"
-        self._watchdog.release()
+        if not lost:
+            self._watchdog.release()
+        against = ""
         try:
             self._arm.set_torque(on)
         except ArmError as error:
-            return str(error)
-        finally:
+            against = "; ".join(error.problems)
+        if lost:
+            self._arm.close()  # it is examined before anything else is done with it
+            return against
+        try:
             self._take_up()
-        return ""
+        except ArmError as error:  # a look will tell
+            against = against or "; ".join(error.problems)
+        return against
 
     def _find(self) -> None:
         self._arm.connect()
@@ -292,8 +333,4 @@ class Keeper:
 def _carry_out(job: Callable[[], Any], future: Future) -> None:
     if not future.set_running_or_notify_cancel():
         return  # whoever asked was told that it is not done
-    try:
-        future.set_result(job())
-    except ArmError as error:
-        future.set_result(str(error))
-        raise
+    future.set_result(job())

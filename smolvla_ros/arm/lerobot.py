@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from draccus.utils import ParsingError
 from lerobot.motors.motors_bus import MotorNormMode, SerialMotorsBus
 from lerobot.robots.robot import Robot
 from lerobot.robots.utils import make_robot_from_config
+from lerobot.utils.constants import HF_LEROBOT_CALIBRATION, ROBOTS
 
-from smolvla_ros.arm.calibration import missing, outside
+from smolvla_ros.arm.calibration import missing, outside, unreadable
 from smolvla_ros.arm.devices import decode, let_ports_go
 from smolvla_ros.arm.errors import ArmError, one_line
-from smolvla_ros.arm.serial_bus import BUS_ERRORS, OVER_TEMPERATURE, SerialBus
+from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
 from smolvla_ros.robot import JointMap, JointUnit, RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -64,13 +65,30 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
     _make_ours(config, options)
     try:
         return make_robot_from_config(config)
-    except ParsingError as error:
-        raise ConfigError(
-            f"{where}.options.id: {options.get('id')}: its calibration cannot be read "
-            f"({one_line(error)}); calibrate again with lerobot-calibrate"
-        ) from error
     except Exception as error:  # a maker's own library raises what it likes
-        raise ConfigError(f"{where}.options: {one_line(error) or repr(error)}") from error
+        how = _how(kind, config)
+        problems = [
+            f"{where}.options.id: {options.get('id')}: its calibration {file} cannot be read "
+            f"({why}); calibrate again: `{how}`"
+            for file in _files_of(config)
+            if (why := unreadable(file))
+        ]
+        raise ConfigError(
+            problems or f"{where}.options: {one_line(error) or repr(error)}"
+        ) from error
+
+
+def _files_of(config: Any) -> list[Path]:
+    """Where LeRobot may have looked for the calibration of a robot that it could not make."""
+    folders = [config.calibration_dir] if config.calibration_dir else []
+    folders = folders or sorted((HF_LEROBOT_CALIBRATION / ROBOTS).glob("*"))
+    return [file for folder in folders for file in sorted(folder.glob(f"{config.id}*.json"))]
+
+
+def _how(kind: str, config: Any) -> str:
+    """The command that calibrates a robot."""
+    port = f" --robot.port={config.port}" if getattr(config, "port", None) else ""
+    return f"lerobot-calibrate --robot.type={kind}{port} --robot.id={config.id}"
 
 
 def _not_yours(options: Mapping[str, Any], where: str) -> list[str]:
@@ -111,6 +129,7 @@ def make_arm(config: ArmConfig, model: RobotModel, where: str) -> LeRobotArm:
         where,
         config.retries,
         config.reply_timeout,
+        config.type,
     )
 
 
@@ -125,7 +144,8 @@ class LeRobotArm:
         model: the arm's URDF. robot: LeRobot's, not connected.
         units: how LeRobot writes each joint. motors: the joints' names in LeRobot.
         where: what problems of the configuration begin with.
-        retries: further tries of a read. reply: s that a motor has to answer.
+        retries: further tries of a read. reply: s that a motor has to answer. kind: LeRobot's
+            word for the robot, where a cell gives one: several may mean the same class.
 
     Attributes:
         resolution: ``[D]`` rad, half a tick of each motor's encoder; 0 where none is known.
@@ -145,9 +165,11 @@ class LeRobotArm:
         where: str,
         retries: int = 2,
         reply: float = 0.03,
+        kind: str = "",
     ):
         self.names = model.names
         self.robot = robot
+        self._kind = kind
         self.errors: Counter[str] = Counter()
         self._retries = retries
         self._parts = dict(_parts(robot))
@@ -232,11 +254,8 @@ class LeRobotArm:
     def _check_calibration(self) -> None:
         problems = []
         for part in self._parts.values():
-            how = (
-                f"lerobot-calibrate --robot.type={part.config.type} --robot.port={part.bus.port} "
-                f"--robot.id={part.id}"
-            )
-            names = list(part.bus.motors)
+            kind = self._kind if part is self.robot and self._kind else part.config.type
+            names, how = list(part.bus.motors), _how(kind, part.config)
             problems += missing(part.calibration_fpath, part.calibration, names, how)
         if problems:
             raise ArmError(problems)
@@ -291,14 +310,17 @@ class LeRobotArm:
 
     def _connect_other(self) -> None:
         try:
-            self.robot.connect(calibrate=False)
+            # Some know it only when they are connected; without a file there is nothing to know.
+            if self.robot.calibration_fpath.is_file() or self.robot.is_calibrated:
+                self.robot.connect(calibrate=False)
             calibrated = self.robot.is_calibrated
         except self._errors as error:
             raise ArmError(f"{self.robot.name}: {one_line(error)}") from error
         if not calibrated:
+            how = _how(self._kind or self.robot.config.type, self.robot.config)
             raise ArmError(
                 f"{self.robot.calibration_fpath}: the calibration is missing or another one; "
-                f"`lerobot-calibrate --robot.type={self.robot.config.type}`"
+                f"calibrate again: `{how}`"
             )
 
     def close(self) -> None:
@@ -317,7 +339,7 @@ class LeRobotArm:
     # -- torque -------------------------------------------------------------------------------
 
     def limp(self, glance: bool = False) -> list[str]:
-        """Motors without torque, where they say; ``glance``: without much patience.
+        """Motors without torque, where they say. ``glance``: without much patience.
 
         Raises:
             ArmError: no answer.
@@ -343,11 +365,12 @@ class LeRobotArm:
         return self._map.to_urdf(np.array([found[k] for k in self._keys]))
 
     def set_torque(self, on: bool) -> None:
-        """Torque on, the arm held where it stands; or off, and it falls.
+        """Torque on, the arm held where it stands; or off, and it falls: for that it need not be
+        connected.
 
         Raises:
-            ArmError: a motor stands outside of its range, or does not do as it is told; the
-                arm moves; or this robot's torque cannot be set.
+            ArmError: a motor has an alarm, stands outside of its range, or does not do as it is
+                told; the arm moves; or this robot's torque cannot be set.
         """
         if not self._buses:
             raise ArmError(f"{self.robot.name}: LeRobot has no way to set its torque")
@@ -361,6 +384,9 @@ class LeRobotArm:
             if problems:
                 raise ArmError(problems)
             return
+        problems = [line for bus in self._buses.values() for line in bus.unfit()]
+        if problems:
+            raise ArmError(problems)
         for prefix, bus in self._buses.items():
             bus.configure(self._parts[prefix].configure)
         problems = [
@@ -373,18 +399,21 @@ class LeRobotArm:
         for bus in self._buses.values():
             bus.energise()
 
-    def alarms(self) -> list[str]:
-        """What the motors complain of, a line each.
+    def alarms(self, glance: bool = False) -> dict[str, tuple[str, ...]]:
+        """Motor → what it complains of, of those that do. ``glance``: without much patience.
 
         Raises:
             ArmError: no answer.
         """
-        return [f"{prefix}{line}" for prefix, bus in self._buses.items() for line in bus.alarms()]
+        return {
+            f"{prefix}{motor}": words
+            for prefix, bus in self._buses.items()
+            for motor, words in bus.alarms(glance).items()
+        }
 
-    def too_hot(self, lines: Sequence[str]) -> np.ndarray:
-        """``[D]`` joints whose motor is said to be too hot by :meth:`alarms`; it does not pull."""
-        hot = {line.partition(" ")[0] for line in lines if OVER_TEMPERATURE in line}
-        return np.array([key.removesuffix(".pos") in hot for key in self._keys])
+    def driven_by(self, motors: Collection[str]) -> np.ndarray:
+        """``[D]`` joints that these motors move."""
+        return np.array([key.removesuffix(".pos") in motors for key in self._keys])
 
     def temperatures(self) -> dict[str, int]:
         """Motor → degrees Celsius, where they say.
@@ -417,7 +446,11 @@ class LeRobotArm:
 
     def _observe(self) -> np.ndarray:
         seen = self.robot.get_observation()
-        return self._map.to_urdf(np.array([float(seen[k]) for k in self._keys]))
+        values = np.array([float(seen[k]) for k in self._keys])
+        if not np.isfinite(values).all():
+            odd = [k for k, v in zip(self._keys, values, strict=True) if not np.isfinite(v)]
+            raise ArmError(f"{self.robot.name} measures no number: {', '.join(odd)}")
+        return self._map.to_urdf(values)
 
     def write(self, positions: np.ndarray, over: float) -> None:
         """Send the servos to ``positions`` ``[D]`` rad; they go at once, ``over`` is not theirs.
@@ -459,6 +492,10 @@ class LeRobotArm:
                 self.errors["read"] += 1
                 self._recover()
                 if attempt == self._retries:
+                    for bus in self._buses.values():
+                        bus.give_up()
+                    if isinstance(error, ArmError):
+                        raise
                     raise ArmError(f"no answer: {one_line(error)}") from error
         raise AssertionError("not reached")
 

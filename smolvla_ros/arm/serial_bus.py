@@ -12,8 +12,8 @@ import stat
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ _PAUSE = 0.002  # s that the kernel waits for bytes
 # Of them in a row, until nothing is to come any more of an answer that was given up: because it
 # was garbled, because there was none in time.
 _AFTER_GARBLED, _AFTER_SILENCE = 1, 5
+_DRAIN = 0.25  # s of quiet at most, once all tries were in vain
 
 # Bytes of a Feetech answer beside its data; what its SDK calls a bad one.
 _AROUND, _BAD = 6, -7
@@ -72,6 +73,7 @@ class SerialBus:
         self._calibration, self._file = calibration, file
         self._reply = reply
         self._port = bus.port_handler
+        self._drain = round(min((retries + 1) * reply, _DRAIN) / _PAUSE)
         # LeRobot's own retries, where it asks for none: configuring an arm is a hundred
         # transactions, and one bad packet would end it.
         for name in ("read", "write"):
@@ -117,6 +119,8 @@ class SerialBus:
             raise ArmError(
                 f"port {self.bus.port}: another program has locked it; end that one"
             ) from error
+        # Not everybody looks for locks: nobody else opens it now.
+        fcntl.ioctl(line.fileno(), termios.TIOCEXCL)
         # Wait for bytes in the kernel: the SDK asks again and again otherwise.
         line.timeout = _PAUSE
 
@@ -124,20 +128,28 @@ class SerialBus:
         """Let the port go. Torque stays as it is."""
         self.recover()
         if self._port.is_open:
+            with suppress(*BUS_ERRORS):  # it may have gone
+                fcntl.ioctl(self._port.ser.fileno(), termios.TIOCNXCL)
             self._port.closePort()
 
     def recover(self) -> None:
         """After an error: the SDK would take its port for busy for ever."""
         self._port.is_using = False
 
+    def give_up(self) -> None:
+        """After the last try: what is asked next is another question, and the answers to all of
+        those tries may still come."""
+        self._wait = max(self._wait, self._drain)
+
     def _clear(self) -> None:
         line = self._port.ser
         line.flush()
-        quiet, until = 0, time.monotonic() + self._reply
+        most = max(self._reply, 2.0 * self._wait * _PAUSE)
+        quiet, until = 0, time.monotonic() + most
         while quiet < self._wait and time.monotonic() < until:
             quiet = 0 if line.read(256) else quiet + 1
         # One that was asked twice may be answered twice.
-        self._wait //= 2
+        self._wait = min(self._wait // 2, _AFTER_SILENCE)
         line.reset_input_buffer()
 
     def _receive(self, receive: Callable[..., Any], *args, **words) -> Any:
@@ -167,8 +179,8 @@ class SerialBus:
         """Look at every motor before anything is written.
 
         Raises:
-            ArmError: a line for each motor that does not answer, is of another model, has an
-                alarm or shares its id, and one for a calibration that is not this arm's.
+            ArmError: a line for each motor that does not answer, is of another model or shares
+                its id, and one for a calibration that is not this arm's.
         """
         problems, silent, twice = [], [], []
         for name in self.motors:
@@ -197,12 +209,25 @@ class SerialBus:
                 for name in silent
             ]
         if not problems:
-            problems = differences(self._file, self._calibration, self._held_calibration())
+            held = self._held_calibration()
+            # Where LeRobot turns the motor's numbers round by itself, no motor knows of it.
+            turned = () if self.bus.apply_drive_mode else ("drive_mode",)
+            problems = differences(self._file, self._calibration, held, turned)
         if problems:
             raise ArmError(problems)
 
     def _meet(self, name: str) -> tuple[bool, str]:
-        """Whether a motor answers (garbled counts), and what is wrong with it."""
+        """Whether a motor answers (garbled counts), and what is wrong with it. An alarm is not: an
+        arm that is held has to be guarded all the same."""
+        answers, model, _ = self._ping(name)
+        kind = self.bus.motors[name].model
+        wanted = self.bus.model_number_table[kind]
+        if model in (None, wanted):
+            return answers, ""
+        return True, f"motor {self._called(name)}: is model {model}, not a {kind} ({wanted})"
+
+    def _ping(self, name: str) -> tuple[bool, int | None, int]:
+        """Whether a motor answers (garbled counts), its model if that was understood, its alarm."""
         motor, answers = self.bus.motors[name], False
         for _ in range(_LOOKS):
             try:
@@ -213,17 +238,9 @@ class SerialBus:
                 answers = True
                 continue
             answers |= self._answered(result)
-            if not self.bus._is_comm_success(result):
-                continue
-            if alarm:
-                return True, f"motor {self._called(name)}: alarm: {alarms(alarm)}"
-            wanted = self.bus.model_number_table[motor.model]
-            if model != wanted:
-                return True, (
-                    f"motor {self._called(name)}: is model {model}, not a {motor.model} ({wanted})"
-                )
-            return True, ""
-        return answers, ""
+            if self.bus._is_comm_success(result):
+                return True, model, alarm
+        return answers, None, 0
 
     def _shared(self, name: str) -> bool:
         """Whether several motors answer to a name: together they say the same as long as they
@@ -250,17 +267,17 @@ class SerialBus:
     def _called(self, name: str) -> str:
         return f"{name} (id {self.bus.motors[name].id})"
 
-    def _guarded(self, ask: Callable[[], T]) -> T:
+    def _guarded(self, act: Callable[[], T], kind: str = "read") -> T:
         try:
-            return ask()
+            return act()
         except ArmError:
             raise
         except BUS_ERRORS as error:
             self.recover()
-            self._errors["read"] += 1
+            self._errors[kind] += 1
             raise ArmError(f"port {self.bus.port}: {_reason(error)}") from error
 
-    def _insist(self, act: Callable[[], T], tries: int = _PATIENCE) -> T:
+    def _insist(self, act: Callable[[], T], tries: int = _PATIENCE, kind: str = "read") -> T:
         """Do what must be done before torque is on, however bad the line.
 
         Raises:
@@ -268,16 +285,27 @@ class SerialBus:
         """
         for attempt in range(tries):
             try:
-                return self._guarded(act)
+                return self._guarded(act, kind)
             except ArmError:
                 if attempt == tries - 1:
+                    self.give_up()
                     raise
         raise AssertionError("not reached")
 
     # -- what they hold --------------------------------------------------------------------
 
     def _held_calibration(self) -> dict[str, MotorCalibration]:
-        return self._insist(self.bus.read_calibration)
+        with self._alarms_aside():
+            return self._insist(self.bus.read_calibration)
+
+    @contextmanager
+    def _alarms_aside(self) -> Iterator[None]:
+        """A motor says its alarm with every answer, and LeRobot then takes that for none."""
+        self.bus._is_error = lambda _: False
+        try:
+            yield
+        finally:
+            del self.bus._is_error
 
     def ticks(self, register: str, tries: int = _PATIENCE) -> dict[str, int]:
         """A register of every motor, raw."""
@@ -330,12 +358,12 @@ class SerialBus:
     def limp(self, glance: bool = False) -> list[str]:
         """Motors without torque; asked twice before it is believed. ``glance``: without much
         patience, as joint states and set-points wait meanwhile."""
-        tries = _GLANCE if glance else _PATIENCE
+        tries = _tries(glance)
         limp = [motor for motor, on in self._torque(tries).items() if not on]
         again = self._torque(tries) if limp else {}
         return [motor for motor in limp if not again[motor]]
 
-    def _torque(self, tries: int = _PATIENCE) -> dict[str, int]:
+    def _torque(self, tries: int) -> dict[str, int]:
         for _ in range(tries):
             found = self.ticks("Torque_Enable", tries)
             if set(found.values()) <= {0, 1}:
@@ -355,9 +383,19 @@ class SerialBus:
             return
         self.bus.enable_torque = lambda *_, **__: None
         try:
-            self._insist(act)
+            self._insist(act, kind="write")
         finally:
             del self.bus.enable_torque
+
+    def unfit(self) -> list[str]:
+        """Motors that are limp and have an alarm: a line each. They get no torque."""
+        found = {motor: self._ping(motor)[2] for motor in self.limp()}
+        return [
+            f"motor {self._called(motor)}: alarm: {', '.join(alarms(bits))}; no torque until it "
+            "is gone"
+            for motor, bits in found.items()
+            if bits
+        ]
 
     def energise(self) -> None:
         """Torque on, every limp motor where it stands.
@@ -388,45 +426,73 @@ class SerialBus:
             against = ArmError(f"motor {said}: does not take torque")
         else:
             raise against
-        self._insist(lambda: self.bus.enable_torque(limp))  # and locks what they keep
+        # And locks what they keep.
+        self._insist(lambda: self.bus.enable_torque(limp), kind="write")
 
     def _tell(self, register: str, values: dict[str, int]) -> None:
-        self._insist(lambda: self.bus.sync_write(register, values, normalize=False))
+        self._insist(lambda: self.bus.sync_write(register, values, normalize=False), kind="write")
 
     def relax(self) -> None:
-        """Torque off, of all motors by one packet: a motor that has an alarm answers with it, and
-        LeRobot, which asks one after the other, would leave those behind it on.
+        """Torque off, of all motors by one packet that nobody has to answer: one that is silent,
+        or has an alarm, keeps no other held. A port that is closed is opened for it.
 
         Raises:
-            ArmError: a motor does not do as it is told.
+            ArmError: a motor keeps its torque, or does not say that it let go; or no port.
         """
+        if not self._port.is_open:
+            self.open()
+        left = dict.fromkeys(self.motors)
         for _ in range(_PATIENCE):
             self._tell("Torque_Enable", dict.fromkeys(self.motors, 0))
-            if len(limp := self.limp()) == len(self.motors):
+            left = {motor: pulls for motor in left if (pulls := self._pulls(motor)) is not False}
+            if not left:
                 break
         else:
-            still = ", ".join(self._called(m) for m in self.motors if m not in limp)
-            raise ArmError(f"motor {still}: keeps its torque")
+            raise ArmError(self._not_relaxed(left))
         # What they keep without power may be written again, where they let it.
-        with suppress(ArmError):
-            self._guarded(self.bus.disable_torque)
+        with suppress(ArmError), self._alarms_aside():
+            self._guarded(self.bus.disable_torque, "write")
 
-    def alarms(self) -> list[str]:
-        """What the motors complain of, a line each."""
+    def _pulls(self, name: str) -> bool | None:
+        """Whether a motor has torque, asked twice; None: it does not say."""
+        motor = self.bus.motors[name]
+        address, length = self.bus.model_ctrl_table[motor.model]["Torque_Enable"]
+        said = []
+        for _ in range(2):
+            with suppress(ArmError):  # half an answer
+                data, result, _ = self._guarded(lambda: self._ask(motor.id, address, length))
+                said += data if self.bus._is_comm_success(result) else []
+        return bool(said[0]) if said in ([0, 0], [1, 1]) else None
+
+    def _not_relaxed(self, left: Mapping[str, bool | None]) -> list[str]:
+        lines = []
+        for pulls, words in ((True, "keeps its torque"), (None, "does not say that it let go")):
+            if names := ", ".join(self._called(m) for m, found in left.items() if found is pulls):
+                lines.append(f"port {self.bus.port}: motor {names}: {words}")
+        limp = ", ".join(motor for motor in self.motors if motor not in left)
+        return [f"{line}; {limp or 'none'} did" for line in lines]
+
+    def alarms(self, glance: bool = False) -> dict[str, tuple[str, ...]]:
+        """Motor → what it complains of, of those that do. ``glance``: as of :meth:`limp`."""
         models = {motor.model for motor in self.bus.motors.values()}
         if any("Status" not in self.bus.model_ctrl_table[model] for model in models):
-            return []
-        bits = self.ticks("Status", _GLANCE).items()
-        return [f"{self._called(motor)}: {alarms(found)}" for motor, found in bits if found]
+            return {}
+        bits = self.ticks("Status", _tries(glance)).items()
+        return {motor: alarms(found) for motor, found in bits if found}
 
     def temperatures(self) -> dict[str, int]:
-        """Motor → degrees Celsius."""
-        return self.ticks("Present_Temperature", _GLANCE)
+        """Motor → degrees Celsius; at a glance."""
+        return self.ticks("Present_Temperature", _tries(glance=True))
 
 
-def alarms(bits: int) -> str:
+def alarms(bits: int) -> tuple[str, ...]:
     """A motor's status byte in words."""
-    return ", ".join(word for bit, word in _ALARMS.items() if bits >> bit & 1) or f"status {bits}"
+    words = tuple(word for bit, word in _ALARMS.items() if bits >> bit & 1)
+    return words or (f"status {bits}",)
+
+
+def _tries(glance: bool) -> int:
+    return _GLANCE if glance else _PATIENCE
 
 
 def _with_retries(call: Callable[..., Any], least: int, *args, num_retry: int = 0, **words) -> Any:

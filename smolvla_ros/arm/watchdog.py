@@ -23,7 +23,7 @@ class Mode(Enum):
     OFF = "torque off"
     HOLDING = "holding"
     FOLLOWING = "following"
-    LOST = "no answer"
+    LOST = "lost"
 
 
 class Watchdog:
@@ -73,7 +73,13 @@ class Watchdog:
         self._odd: np.ndarray | None = None
 
     def hold(self, q: np.ndarray) -> None:
-        """The servos hold ``q`` ``[D]`` rad, with torque."""
+        """The servos hold ``q`` ``[D]`` rad, with torque.
+
+        Raises:
+            ValueError: no numbers; nothing could be compared to them.
+        """
+        if not np.isfinite(q).all():
+            raise ValueError(f"held at {q}")
         self.mode, self.away, self._new = Mode.HOLDING, 0.0, False
         self._begin(np.array(q, dtype=float))
 
@@ -97,7 +103,7 @@ class Watchdog:
         self._heard = now
         if self.mode is Mode.HOLDING:
             self.away = float(np.abs(q - self.written).max())
-            if self.away > self._takeover:
+            if not self.away <= self._takeover:  # nor is a NaN
                 return False
             self.mode, self.away = Mode.FOLLOWING, 0.0
         self._wanted = np.array(q, dtype=float)

@@ -130,7 +130,7 @@ class ArmNode(Node):
         mode = report.mode
         level, words = OK, mode.value
         if mode is Mode.LOST:
-            level, words = ERROR, f"no answer: {report.trouble}"
+            level, words = ERROR, f"{mode.value}: {report.trouble}"
         elif report.alarms:
             level, words = ERROR, f"{mode.value}; {'; '.join(report.alarms)}"
         elif report.limp:

@@ -38,8 +38,8 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
 
     def leave(*_: object) -> None:
         if not up.is_set():
-            # Nothing can move yet, and a checkpoint takes long to load: launch would not
-            # wait. An exception here would make C++ modules abort in mid-import.
+            # Nothing has been told to move yet, and a checkpoint takes long to load: launch would
+            # not wait. An exception here would make C++ modules abort in mid-import.
             os._exit(0)
         ending.set()
 

@@ -225,7 +225,7 @@ def test_looks_at_the_motors_health_keep_no_joint_state_waiting(kept) -> None:
     kept.bench.bus._obey = deaf
     errors, seen = kept.arm.errors["read"], len(kept.states)
     wait_for(lambda: kept.arm.errors["read"] > errors + 4, "they are counted")
-    wait_for(lambda: len(kept.states) > seen + 50, "and joint states go on")
+    wait_for(lambda: len(kept.states) > seen + 15, "and joint states go on")
     assert kept.keeper.report.losses == 0
 
 

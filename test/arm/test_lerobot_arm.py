@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -300,11 +301,12 @@ def test_a_bus_that_was_unplugged_is_found_again_as_it_was_held(bench) -> None:
 def test_alarms_and_heat_are_seen(bench) -> None:
     arm = connected(bench)
     arm.set_torque(True)
-    assert arm.alarms() == [] and arm.temperatures()["gripper"] == 35
+    assert arm.alarms() == {} and arm.temperatures()["gripper"] == 35
     bench.bus.raise_alarm("elbow_flex", bits=OVERLOAD)
     bench.bus.raise_alarm("gripper", temperature=75)
     arm.read()
-    assert arm.alarms() == ["elbow_flex (id 3): overload", "gripper (id 6): over-temperature"]
+    assert arm.alarms() == {"elbow_flex": ("overload",), "gripper": ("over-temperature",)}
+    assert list(arm.driven_by(arm.alarms())) == [n in arm.alarms() for n in arm.names]
     assert arm.temperatures()["gripper"] == 75
 
 
@@ -377,9 +379,32 @@ def test_a_motor_of_another_model_is_named(bench) -> None:
     assert "gripper (id 6): is model 1284, not a sts3215 (777)" in refused(bench)
 
 
-def test_a_motor_with_an_alarm_is_named(bench) -> None:
+def test_a_limp_motor_with_an_alarm_is_named_and_gets_no_torque(bench) -> None:
     bench.bus.raise_alarm("wrist_flex", bits=OVERLOAD)
-    assert "wrist_flex (id 4): alarm: overload" in refused(bench)
+    arm = connected(bench)
+    with pytest.raises(ArmError) as raised:
+        arm.set_torque(True)
+    (line,) = raised.value.problems
+    assert line == "motor wrist_flex (id 4): alarm: overload; no torque until it is gone"
+    assert not any(bench.bus.torque().values()) and not bench.bus.goals
+
+
+def test_an_arm_that_is_held_is_connected_whatever_a_motor_complains_of(bench) -> None:
+    first = connected(bench)
+    first.set_torque(True)
+    first.close()
+    bench.bus.raise_alarm("wrist_flex", temperature=75)
+    again = connected(bench)
+    assert again.limp() == [] and again.alarms() == {"wrist_flex": ("over-temperature",)}
+    again.set_torque(True)  # it is on
+    np.testing.assert_allclose(again.held(), bench.ready, atol=1.5 * TICK)
+
+
+def test_a_calibration_of_another_arm_is_found_behind_an_alarm_too(bench) -> None:
+    bench.bus.raise_alarm("elbow_flex", bits=OVERLOAD)
+    bench.calibration["elbow_flex"]["homing_offset"] += 40
+    write_calibration(bench.file.parent, "mine", bench.calibration)
+    assert "elbow_flex has offset 55, not 95" in refused(bench)
 
 
 def test_a_calibration_of_another_arm_is_named(bench) -> None:
@@ -455,12 +480,16 @@ def test_a_robot_that_lerobot_does_not_make_is_named(bench) -> None:
     assert "so102_follower" in said and "so101_follower" in said
 
 
-@pytest.mark.parametrize("text", ["", "null", '{"elbow_flex": {"id": 3}}'])
+@pytest.mark.parametrize(
+    "text", ["", "null", "{}", '{"elbow_flex": null}', '{"elbow_flex": {"id": 3}}']
+)
 def test_a_calibration_that_cannot_be_read_is_named(bench, text) -> None:
     bench.file.write_text(text)
     with pytest.raises((ConfigError, ArmError)) as error:
         bench.make()
-    assert str(error.value).startswith(("arm.options", str(bench.file)))
+    for line in str(error.value).splitlines():
+        assert line.startswith(("arm.options", str(bench.file))) and str(bench.file) in line
+        assert "lerobot-calibrate --robot.type=so101_follower" in line
 
 
 def test_a_robot_that_drives_wheels_too_is_refused(bench) -> None:
@@ -476,12 +505,43 @@ def test_a_robot_that_drives_wheels_too_is_refused(bench) -> None:
         bench.make(use_degrees=True)
 
 
-def test_a_robot_without_a_bus_is_not_sent_where_it_was_before_it_was_lost(bench) -> None:
+def plain(bench):
+    """An arm without a serial bus, and LeRobot's robot behind it."""
     from smolvla_ros.arm.lerobot import LeRobotArm
 
-    arm = LeRobotArm(
-        bench.robot, Plain(bench), bench.units, {n: n for n in bench.robot.names}, "arm"
-    )
+    robot = Plain(bench)
+    names = {n: n for n in bench.robot.names}
+    return LeRobotArm(bench.robot, robot, bench.units, names, "arm", kind="puppet"), robot
+
+
+def test_a_robot_without_a_bus_that_is_not_calibrated_is_not_even_connected(bench) -> None:
+    arm, robot = plain(bench)
+    robot.is_calibrated = False
+    with pytest.raises(ArmError, match=r"plain\.json: the calibration is missing .*type=puppet "):
+        arm.connect()
+    assert robot.connections == 0
+    robot.calibration_fpath.write_text("{}")  # it may find that out when it is connected
+    with pytest.raises(ArmError, match="missing or another one"):
+        arm.connect()
+    assert robot.connections == 1 and not robot.is_connected
+
+
+def test_what_a_robot_measures_that_is_no_number_is_an_error_and_nothing_is_held_there(
+    bench,
+) -> None:
+    arm, robot = plain(bench)
+    arm.connect()
+    arm.read()
+    robot.seen = robot.seen | {"elbow_flex.pos": np.nan}
+    with pytest.raises(ArmError, match=r"^plain measures no number: elbow_flex\.pos$"):
+        arm.read()
+    with pytest.raises(ArmError, match="no number"):
+        arm.held()
+    assert arm.errors["read"] == 2 * 3
+
+
+def test_a_robot_without_a_bus_is_not_sent_where_it_was_before_it_was_lost(bench) -> None:
+    arm, _ = plain(bench)
     arm.connect()
     with pytest.raises(ArmError, match="nothing was sent yet"):
         arm.told()
@@ -500,9 +560,17 @@ class Plain:
 
     def __init__(self, bench):
         self.action_features = {f"{n}.pos": float for n in bench.robot.names}
+        self.calibration_fpath = bench.file.parent / "plain.json"
+        self.config = SimpleNamespace(type="plain", id="mine")
+        self.seen = dict.fromkeys(self.action_features, 0.0)
+        self.connections = 0
 
     def connect(self, calibrate):
         self.is_connected = True
+        self.connections += 1
+
+    def get_observation(self):
+        return self.seen
 
     def disconnect(self):
         self.is_connected = False

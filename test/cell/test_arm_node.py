@@ -111,7 +111,7 @@ def test_a_lost_bus_stops_the_gate_and_is_found_again_without_a_jump(enabled) ->
     emulator.tell(unplug=2.0)
     policy.until(lambda: policy.says("safety_monitor").startswith("stopped"), "a stop")
     policy.until(lambda: policy.value("arm", "losses") == lost + 1, "the loss")
-    policy.until(lambda: not policy.says("arm").startswith("no answer"), "the arm again")
+    policy.until(lambda: not policy.says("arm").startswith("lost"), "the arm again")
     policy.enabled()
     policy.sway(2.0)
     nodes.check()

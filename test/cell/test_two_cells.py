@@ -53,6 +53,7 @@ class Side:
         # The watcher subscribes to the output as well: that it is heard says little.
         wait_until(lambda: self.watcher.enable()[0], PATIENCE, "enabled")
         wait_until(lambda: len(self.sent), PATIENCE, "set-points")
+        wait_until(lambda: self.watcher.recording.measured, PATIENCE, "joint states")
 
     def swing(self, seconds: float = 1.3, speed: float = 0.4) -> None:
         """One chunk about the first joint, as a policy would send it."""

@@ -108,12 +108,14 @@ class Simulated:
 
 @dataclass
 class Servo:
-    """One servo. ``zero``: ticks that it shows at 0 rad of its joint."""
+    """One servo. ``zero``: ticks that it shows at 0 rad of its joint. ``eager``: it takes torque
+    with a goal, as some firmware does."""
 
     id: int
     joint: str
     zero: int = 2048
     alarm: int = 0
+    eager: bool = False
     registers: bytearray = field(default_factory=lambda: bytearray(256))
     kept: bytes = b""
 
@@ -135,6 +137,8 @@ class Servo:
     def write(self, address: int, data: bytes) -> None:
         """As an instruction does; what stands below SRAM is kept without power if unlocked."""
         self.registers[address : address + len(data)] = data
+        if self.eager and address == GOAL:
+            self.registers[TORQUE] = 1
         if address < SRAM and not self.registers[LOCK]:
             self.kept = bytes(self.registers[:SRAM])
 
@@ -191,7 +195,7 @@ class Faults:
     corrupt_in: float = 0.0  # instructions that no servo understands
     drop: float = 0.0  # replies that never come
     noise: float = 0.0  # replies behind a few bytes of noise
-    slow: tuple[int, float] | None = None  # the next answer of an address, so many s late
+    slow: tuple[int, float] | None = None  # the next answer about an address, so many s late
     dead: set[int] = field(default_factory=set)
 
 
@@ -210,6 +214,7 @@ class FeetechBus:
         self.goals: list[tuple[float, dict[int, int]]] = []
         self._draw = random.Random(seed)
         self._arrived = 0.0  # monotonic s, of the last whole instruction
+        self._up_at = 0.0  # monotonic s, before that they start and hear nothing
         self._lock = threading.Lock()
         self._master: int | None = None
         self._closing = threading.Event()
@@ -248,9 +253,10 @@ class FeetechBus:
     def servo(self, joint: str) -> Servo:
         return next(s for s in self.servos if s.joint == joint)
 
-    def lose_power(self) -> None:
-        """All servos, off and on again."""
+    def lose_power(self, start: float = 0.0) -> None:
+        """All servos, off and on again; it takes them ``start`` s to hear and answer."""
         with self._lock:
+            self._up_at = time.monotonic() + start
             for servo in self.servos:
                 servo.lose_power()
             self._drive()
@@ -357,7 +363,7 @@ class FeetechBus:
         said = [
             packet(s.id, bytes([s.status]) + act(s))
             for s in self.servos
-            if (s.id == identity or identity == BROADCAST) and s.id not in self.faults.dead
+            if (s.id == identity or identity == BROADCAST) and self._hears(s)
         ]
         if not said or identity == BROADCAST:
             return b""
@@ -366,6 +372,9 @@ class FeetechBus:
             for i, value in enumerate(other[: len(reply)]):
                 reply[i] &= value
         return self._spoil(reply)
+
+    def _hears(self, servo: Servo) -> bool:
+        return servo.id not in self.faults.dead and time.monotonic() >= self._up_at
 
     def _spoil(self, reply: bytearray) -> bytes:
         self.counts["replies"] += 1
@@ -385,7 +394,7 @@ class FeetechBus:
         data = bytes(rest)
         rows = {data[i]: data[i + 1 : i + 1 + length] for i in range(0, len(data), length + 1)}
         for servo in self.servos:
-            if servo.id in rows and servo.id not in self.faults.dead:
+            if servo.id in rows and self._hears(servo):
                 servo.write(address, rows[servo.id])
         self._note(address, rows)
         self._drive()

@@ -63,6 +63,7 @@ class Trial:
         self._was_away = False
         self._said = dict(zip(self.names, self.q, strict=True))
         self._off_since: float | None = None
+        self._near = 0  # joint states in a row, near to what was sent
         self.follow: Callable[[np.ndarray], np.ndarray] = lambda q: q
         """Set-point -> where the arm gets to by the next tick."""
         self.report: Callable[[np.ndarray], tuple | None] = lambda q: (self.names, q)
@@ -145,7 +146,10 @@ class Trial:
         if sent is None:
             return
         off = max(abs(self._said[n] - q) for n, q in zip(self.names, sent, strict=True))
-        if off <= self.config.tracking_error:
+        near = off <= self.config.tracking_error
+        self._near = self._near + 1 if near else 0
+        # A value that no motion explains may be a glitch until the third, on the way back too.
+        if near and (self._off_since is None or self._near >= 3):
             self._off_since = None
             return
         self._off_since = self.now if self._off_since is None else self._off_since
