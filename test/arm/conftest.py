@@ -39,7 +39,9 @@ class Bench:
         from smolvla_ros.arm.lerobot import LeRobotArm, make_robot
 
         robot = make_robot(self.kind, self.options | options, "arm")
-        return LeRobotArm(self.robot, robot, self.units, self.motors, "arm", retries, reply)
+        return LeRobotArm(
+            self.robot, robot, self.units, self.motors, "arm", retries, reply, self.kind
+        )
 
 
 @pytest.fixture

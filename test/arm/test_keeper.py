@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from feetech_bus import (
     GOAL,
+    OFFSET,
     OVERLOAD,
     STATUS,
     SYNC_READ,
@@ -126,7 +128,8 @@ def test_a_lost_bus_is_found_again_and_what_was_sent_meanwhile_does_not_move_it(
     wait_for(lambda: kept.at(held), "the arm is there")
     kept.bench.bus.unplug()
     wait_for(lambda: kept.keeper.report.mode is Mode.LOST, "it is lost")
-    assert "no such device" in kept.keeper.report.trouble or kept.said
+    wait_for(lambda: "no such device" in kept.keeper.report.trouble, "why")
+    assert any(words.startswith("the arm is lost: ") for words in kept.said)
     kept.keeper.offer(held + 0.5 * WAY, OVER)
     kept.bench.bus.plug()
     wait_for(lambda: kept.keeper.report.mode is Mode.HOLDING, "it is back")
@@ -213,6 +216,141 @@ def test_an_arm_that_has_given_way_under_an_alarm_does_not_leap_back(kept) -> No
     wait_for(lambda: not kept.keeper.report.alarms, "it has cooled down")
     assert np.abs(kept.bench.plant.q - fallen).max() < 0.02
     assert kept.watchdog.mode is Mode.HOLDING
+
+
+SUNK = np.array([0.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+
+
+def is_guarded_and_does_not_leap(kept) -> None:
+    """The arm has sunk under a motor that is too hot; it cools down."""
+    sunk = kept.bench.plant.q.copy()
+    wait_for(lambda: any("given way" in words for words in kept.said), "it is held there")
+    assert kept.keeper.report.alarms == ["shoulder_lift: over-temperature"]
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=40)
+    assert np.abs(kept.bench.plant.q - sunk).max() < 0.02
+    wait_for(lambda: not kept.keeper.report.alarms, "it has cooled down")
+    assert kept.watchdog.mode is Mode.HOLDING
+    assert np.abs(kept.bench.plant.q - sunk).max() < 0.02
+
+
+def test_a_held_arm_that_has_sunk_while_it_was_lost_is_guarded_and_does_not_leap(kept) -> None:
+    kept.bench.bus.unplug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.LOST, "it is lost")
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    kept.bench.plant.q = kept.bench.ready + SUNK
+    kept.bench.bus.plug()
+    is_guarded_and_does_not_leap(kept)
+
+
+def test_a_driver_that_begins_with_a_held_arm_that_has_sunk_guards_it_too(bench) -> None:
+    with Kept(bench):
+        pass
+    bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    bench.plant.q = bench.ready + SUNK
+    with Kept(bench) as kept:
+        is_guarded_and_does_not_leap(kept)
+
+
+@pytest.mark.parametrize(("odd", "gives_way"), [(2, False), (3, True)])
+def test_an_arm_has_given_way_when_it_is_seen_three_times_in_a_row(kept, odd, gives_way) -> None:
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    wait_for(lambda: kept.keeper.report.alarms, "the alarm is seen")
+    read, left = kept.arm.read, iter(range(odd))
+
+    def seen():
+        q, v, e = read()
+        return q + (SUNK if next(left, None) is not None else 0.0), v, e
+
+    goals, states = len(kept.bench.bus.goals), len(kept.states)
+    kept.arm.read = seen
+    wait_for(lambda: len(kept.states) > states + 10, "reads go on")
+    assert any("given way" in words for words in kept.said) == gives_way
+    sent = np.array([row[2] for _, row in kept.bench.bus.goals[goals:]]) / TICKS
+    assert (np.ptp(sent) > 0.4) == gives_way
+
+
+class Following:
+    """A gate that sends where the arm is, again and again."""
+
+    def __init__(self, kept):
+        self._kept, self._ends = kept, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._ends.wait(0.01):
+            self._kept.keeper.offer(self._kept.bench.ready, OVER)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+
+def test_servos_that_start_again_while_they_are_followed_get_no_goal_until_somebody_asks(
+    kept,
+) -> None:
+    """Some take torque with a goal, wherever the arm has fallen to by then."""
+    for servo in kept.bench.bus.servos:
+        servo.eager = True
+    with Following(kept):
+        wait_for(lambda: kept.watchdog.mode is Mode.FOLLOWING, "it follows")
+        kept.bench.bus.lose_power(start=0.2)
+        kept.bench.plant.q = fallen = kept.bench.ready + SUNK
+        wait_for(lambda: kept.keeper.report.mode is Mode.OFF, "it is noticed")
+        time.sleep(0.3)
+        assert not any(kept.bench.bus.torque().values())
+    np.testing.assert_array_equal(kept.bench.plant.q, fallen)
+    assert kept.keeper.report.losses == 0, "it was not even lost"
+    assert any("torque went off by itself" in words for words in kept.said)
+
+
+def test_set_points_beyond_the_motors_range_are_followed_to_its_end(bench) -> None:
+    end = bench.make().reach()["elbow_flex"][1]
+    bench.plant.q[2] = end - 0.05
+    with Kept(bench) as kept:
+        beyond = bench.plant.q.copy()
+        beyond[2] = end + 0.1
+        kept.keeper.offer(beyond, OVER)
+        wait_for(lambda: kept.watchdog.written[2] == end, "it is there")
+        writes = kept.keeper.report.writes
+        wait_for(lambda: kept.keeper.report.writes > writes + 3, "and is kept there")
+        assert kept.watchdog.written[2] == end and kept.watchdog.lost == 0
+
+
+def test_torque_goes_off_where_one_motor_is_silent_and_the_answer_says_which(kept) -> None:
+    kept.bench.bus.faults.dead = {3}
+    said = kept.keeper.set_torque(False, patience=60.0)
+    assert "motor elbow_flex (id 3): does not say that it let go" in said
+    assert "; shoulder_pan, shoulder_lift, wrist_flex, wrist_roll, gripper did" in said
+    held = [joint for joint, on in kept.bench.bus.torque().items() if on]
+    assert held == ["elbow_flex"]
+
+
+def test_torque_goes_off_while_the_arm_is_lost(kept) -> None:
+    kept.bench.bus.faults.dead = {3}
+    wait_for(lambda: kept.keeper.report.mode is Mode.LOST, "it is lost")
+    assert kept.keeper.set_torque(True, 60.0).startswith("the arm does not answer: ")
+    assert "elbow_flex (id 3): does not say" in kept.keeper.set_torque(False, patience=60.0)
+    held = [joint for joint, on in kept.bench.bus.torque().items() if on]
+    assert held == ["elbow_flex"] and kept.keeper.report.mode is Mode.LOST
+    # It answers again, and is not this arm: none that could be used, but let go of.
+    kept.bench.bus.servo("gripper").put(OFFSET, 2, 7)
+    kept.bench.bus.faults.dead = set()
+    wait_for(lambda: "another arm" in kept.keeper.report.trouble, "why")
+    assert kept.keeper.set_torque(False, patience=60.0) == ""
+    assert not any(kept.bench.bus.torque().values())
+    assert kept.keeper.report.mode is Mode.LOST
+
+
+def test_torque_that_stays_on_is_said(kept) -> None:
+    stubborn = kept.bench.bus.servo("wrist_flex")
+    write = stubborn.write
+    stubborn.write = lambda address, data: None if address == TORQUE else write(address, data)
+    said = kept.keeper.set_torque(False, patience=60.0)
+    assert "motor wrist_flex (id 4): keeps its torque; shoulder_pan, " in said
+    assert [j for j, on in kept.bench.bus.torque().items() if on] == ["wrist_flex"]
 
 
 def test_looks_at_the_motors_health_keep_no_joint_state_waiting(kept) -> None:

@@ -156,11 +156,14 @@ def test_closing_keeps_the_torque_and_only_asking_ends_it(bench) -> None:
 
 
 def test_an_arm_outside_of_its_calibrated_range_gets_no_torque(bench) -> None:
-    bench.plant.q[2] = bench.robot.upper[2] + 0.2
+    bench.plant.q[2] = bench.robot.upper[2] + 35 * TICK
     arm = connected(bench)
     with pytest.raises(ArmError, match=r"motor elbow_flex stands at .* outside"):
         arm.set_torque(True)
     assert not any(bench.bus.torque().values())
+    bench.plant.q[2] = bench.robot.upper[2] + 25 * TICK  # it sags at its end
+    arm.set_torque(True)
+    assert all(bench.bus.torque().values())
 
 
 class Hand(Still):
@@ -217,6 +220,29 @@ def test_an_arm_that_is_moved_quickly_gets_no_torque_until_it_is_held_still(benc
     np.testing.assert_allclose(still.q, stood, atol=TICK)
 
 
+class Startled(Hand):
+    """Somebody moves a limp joint by 0.2 rad in the moment in which the motors are told where they
+    stand: between the last look and the torque."""
+
+    def __init__(self, plant: Still):
+        super().__init__(plant, np.zeros(len(plant.q)))
+        self._done = False
+
+    def drive(self, goals: np.ndarray) -> None:
+        if not self._done:
+            self._done, self.q[2] = True, self.q[2] + 0.2
+        super().drive(goals)
+
+
+def test_an_arm_that_is_moved_in_the_last_moment_gets_torque_where_it_is_by_then(bench) -> None:
+    arm = connected(bench)
+    hand = bench.bus.plant = bench.plant = Startled(bench.plant)
+    before = hand.q[2]
+    arm.set_torque(True)
+    assert hand.q[2] == pytest.approx(before + 0.2, abs=2 * TICK)
+    assert len(hand.snaps) == 6 and max(hand.snaps) < 2 * TICK
+
+
 class Worsening(Still):
     """The line becomes too bad for a hundred instructions, once each motor has got two that
     begin its configuration; ``pulled`` is how many motors have had torque."""
@@ -271,6 +297,49 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_questions(bench
                 np.testing.assert_allclose(q, bench.plant.q, atol=3 * TICK)
                 assert set(patiently(arm.temperatures).values()) == {35}
                 assert len(patiently(arm.limp)) == 6
+
+
+class Blocked(Still):
+    """It stands where it stands."""
+
+    def drive(self, goals: np.ndarray) -> None:
+        pass
+
+
+@pytest.mark.parametrize("late", [0.07, 0.13])
+def test_what_comes_after_all_tries_were_in_vain_is_no_answer_to_something_else(
+    bench, late
+) -> None:
+    """A goal and a position are as long as each other, and the answers do not say which."""
+    bench.bus.plant = Blocked(bench.plant.names, bench.plant.q)
+    arm = bench.make(reply=0.02, retries=2)
+    patiently(arm.connect)
+    patiently(lambda: arm.set_torque(True))
+    arm.write(bench.ready + 0.3, 0.01)
+    for _ in range(10):
+        bench.bus.faults.slow = (GOAL, late)
+        with contextlib.suppress(ArmError):
+            arm.told()
+        np.testing.assert_allclose(patiently(arm.read)[0], bench.ready, atol=3 * TICK)
+
+
+def test_where_the_motors_were_sent_is_believed_when_they_say_it_twice(bench, monkeypatch) -> None:
+    arm = connected(bench)
+    arm.set_torque(True)
+    bus = arm._buses[""]
+    good = bus.told()
+    garbled = iter([good | {"elbow_flex": 77.0}])
+    monkeypatch.setattr(bus, "told", lambda: next(garbled, good))
+    assert bus.goals() == good
+
+
+def test_an_arm_that_was_moved_while_nobody_looked_has_no_velocity_from_that(bench) -> None:
+    arm = connected(bench)
+    arm.read()
+    arm.close()
+    bench.plant.q = bench.plant.q + 0.5
+    arm.connect()
+    np.testing.assert_array_equal(arm.read()[1], 0.0)
 
 
 def test_it_connects_and_holds_over_a_bad_line(bench) -> None:
@@ -414,6 +483,19 @@ def test_a_calibration_of_another_arm_is_named(bench) -> None:
     said = refused(bench)
     assert str(bench.file) in said and "another arm" in said
     assert "elbow_flex has offset 55, not 95" in said
+
+
+def test_a_drive_mode_that_is_another_arms_is_named_where_the_motors_hold_it(
+    bench, monkeypatch
+) -> None:
+    """Dynamixel's do; Feetech's are turned round by LeRobot."""
+    bench.calibration["elbow_flex"]["drive_mode"] = 1
+    write_calibration(bench.file.parent, "mine", bench.calibration)
+    arm = connected(bench)
+    arm.close()
+    monkeypatch.setattr(arm.robot.bus, "apply_drive_mode", False)
+    with pytest.raises(ArmError, match=r"another arm.* elbow_flex has drive_mode 0, not 1"):
+        arm.connect()
 
 
 def test_a_missing_calibration_is_named_with_what_makes_it(bench) -> None:

@@ -58,6 +58,13 @@ def test_set_points_that_are_somewhere_else_do_not_take_over() -> None:
     assert arm.mode is Mode.FOLLOWING and arm.away == 0.0
 
 
+def test_what_is_no_number_is_neither_held_nor_followed() -> None:
+    arm = watchdog()
+    assert not arm.hear(1.0, np.array([np.nan, 0.0]), TICK) and arm.mode is Mode.HOLDING
+    with pytest.raises(ValueError, match="held at"):
+        arm.hold(np.array([np.nan, 0.0]))
+
+
 def test_a_first_set_point_after_a_silence_that_nobody_noticed_does_not_take_over_from_afar() -> (
     None
 ):

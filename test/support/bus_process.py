@@ -2,9 +2,9 @@
 
 Commands come on standard input, one JSON object a line, each answered by one line:
 ``{"faults": {"corrupt": 0.01, "dead": [3]}}``, ``{"unplug": 2.0}`` (s from now on, then plugged in
-again), ``{"alarm": ["gripper", 32]}``, ``{"id": ["gripper", 5]}``, ``{"lose_power": 0.2}`` (s
-that the servos take to start), ``{"save": "goals.npz"}``, ``{"look": true}``. It ends with its
-standard input.
+again), ``{"alarm": ["gripper", 32]}``, ``{"hot": ["gripper", 75]}`` (degrees Celsius), ``{"id":
+["gripper", 5]}``, ``{"lose_power": 0.2}`` (s that the servos take to start), ``{"save":
+"goals.npz"}``, ``{"look": true}``. It ends with its standard input.
 
 With ``--pictures`` it is the simulator's node as well, whose cameras see the arm that the servos
 move.
@@ -41,6 +41,8 @@ def obey(bus: FeetechBus, words: dict[str, Any]) -> dict[str, Any]:
         again.start()
     if "alarm" in words:
         bus.raise_alarm(words["alarm"][0], bits=words["alarm"][1])
+    if "hot" in words:
+        bus.raise_alarm(words["hot"][0], temperature=words["hot"][1])
     if "id" in words:
         bus.servo(words["id"][0]).id = words["id"][1]
     if "lose_power" in words:
