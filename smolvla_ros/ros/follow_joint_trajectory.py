@@ -75,6 +75,7 @@ class TrajectoryAction:
         self._shadow = shadow
         self._handle: ServerGoalHandle | None = None  # of the goal that is carried out
         self._execution: Execution | None = None
+        self._delay = 0.0  # s from that goal's arrival to its begin
         self._looks = 0
         self.status = "no goal yet"
         try:
@@ -158,13 +159,15 @@ class TrajectoryAction:
 
     def _offer(self, now: float, request: Any, goal: Goal) -> Refused | None:
         stamp = self._steady(now, seconds(request.trajectory.header.stamp) or None)
-        times = goal.times
+        times, delay = goal.times, 0.0
         if stamp is not None and stamp > now:
             # To begin later is to have a later first row.
-            times, stamp = [t + (stamp - now) for t in times], now
+            delay, stamp = stamp - now, now
+            times = [t + delay for t in times]
         values = (self._name, stamp, goal.names, times, goal.positions)
         with self._lock:
             refusal = self._gate.offer(now, *values)
+        self._delay = self._delay if refusal else delay
         self._ring.add(now, "command", command_line(*values))
         return refusal
 
@@ -223,7 +226,7 @@ class TrajectoryAction:
             )
 
         end = float(execution.goal.times[-1])
-        at = duration_msg(end if clock is None else min(max(clock, 0.0), end))
+        at = duration_msg(end if clock is None else min(max(clock - self._delay, 0.0), end))
         e = execution
         feedback = self._type.Feedback(
             joint_names=e.names,

@@ -422,6 +422,11 @@ class Gate:
         if self.state in _MOVING and not self.motion.at_rest:
             self.state = State.BRAKING
 
+    def keep(self, now: float, source: str) -> None:
+        """``source`` keeps the arm, where it has it: what it asked for is not done yet."""
+        if self._arbiter.active == source:
+            self._arbiter.take(now, self._arbiter.source(source))
+
     def enable(self, now: float) -> None:
         """Take the arm where it is measured to be; only commands observed later count.
 

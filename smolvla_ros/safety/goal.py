@@ -240,6 +240,7 @@ class Execution:
         if not off:
             return Outcome(End.SUCCEEDED, ErrorCode.SUCCESSFUL, "")
         if now - self._done_at < self.goal.time:
+            gate.keep(now, self._source)  # until the arm has come there, or time is up
             return None
         return self._aborted(ErrorCode.GOAL_TOLERANCE_VIOLATED, f"short of the goal: {off}")
 

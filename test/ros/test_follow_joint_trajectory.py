@@ -263,6 +263,8 @@ def test_a_goal_may_begin_later(bench):
     sent = time.monotonic()
     bench.until(lambda: abs(bench.run.q[0] - start[0]) > 1e-3)
     assert time.monotonic() - sent > 0.8
+    into = [messages.seconds(f.desired.time_from_start) for f in bench.feedback]
+    assert into and into[0] == 0.0 and max(into) < 0.3, "counted from where it begins"
     assert bench.result(handle)[0] == SUCCEEDED
 
 

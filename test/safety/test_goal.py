@@ -145,6 +145,28 @@ def test_an_arm_that_ends_beside_the_goal_has_missed_it_after_the_goal_time():
     assert cell.now - 100.0 > 1.3
 
 
+def test_a_goal_keeps_the_arm_until_it_is_judged_however_long_that_takes():
+    cell = Cell(tracking_error=1.0, tracking_error_hard=2.0)
+    execution = cell.send(cell.goal(seconds=1.0, path=np.inf, time=3.0))
+    command = (cell.robot.names, [0.0], [cell.q])
+
+    def refusal_of_the_policy():
+        before = cell.q[0]
+        cell.ticks(1)
+        cell.q[0] = before  # it does not come there
+        return cell.gate.offer(cell.now, "policy", None, *command)
+
+    outcome = None
+    while outcome is None:
+        assert refusal_of_the_policy().check == "lower_priority"
+        outcome = execution.step(cell.now)
+    assert outcome.text.startswith("short of the goal"), "and nobody has taken it over"
+    assert cell.now - 100.0 > 1.0 + 3.0 > 1.0 + SOURCES["moveit"].timeout
+    for _ in range(110):
+        refusal = refusal_of_the_policy()
+    assert refusal is None, "then it is free"
+
+
 def test_a_tolerance_of_speed_is_judged_by_what_was_measured():
     cell = Cell(tracking_error=1.0, tracking_error_hard=2.0)
     goal = cell.goal()
