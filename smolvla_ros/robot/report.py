@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from smolvla_ros.robot.model import Geometry, RobotModel
 
 _MANY = 3  # joints; fewer may well be alike
+_FASTEST = 20.0  # rad/s (m/s): twice what the wrists of fast industrial arms do
 
 
 def report(robot: RobotModel, samples: int, seed: int) -> list[str]:
@@ -22,6 +23,7 @@ def report(robot: RobotModel, samples: int, seed: int) -> list[str]:
     lines += hidden_contacts(robot, samples, seed)
     lines += placeholder(robot, "velocity", "rad/s (m/s)")
     lines += placeholder(robot, "effort", "Nm (N)")
+    lines += too_fast(robot).values()
     return lines + robot.notes
 
 
@@ -56,6 +58,16 @@ def placeholder(robot: RobotModel, attribute: str, unit: str) -> list[str]:
         f"{attribute} limit of every joint is {values[0]:g} {unit} in the URDF: "
         "check that it is no placeholder"
     ]
+
+
+def too_fast(robot: RobotModel) -> dict[str, str]:
+    """Joint → a line, where no arm's joint is as fast as the URDF says: a placeholder too."""
+    return {
+        name: f"velocity limit of {name} is {v:g} rad/s (m/s) in the URDF: check that it is no "
+        "placeholder"
+        for name, v in zip(robot.names, robot.velocity, strict=True)
+        if _FASTEST < v < np.inf
+    }
 
 
 def _source(robot: RobotModel, link: str) -> str:

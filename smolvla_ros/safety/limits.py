@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from smolvla_ros.robot import RobotModel
-from smolvla_ros.robot.report import placeholder
+from smolvla_ros.robot.report import placeholder, too_fast
 from smolvla_ros.robot.urdf import Mimic
 from smolvla_ros.schema import ConfigError, key
 
@@ -126,6 +126,9 @@ def effective_limits(
         raise ConfigError(problems)
     if all(sources[f"{name}.velocity"] == "URDF" for name in robot.names):
         notes += placeholder(robot, "velocity", "rad/s (m/s)")
+    notes += [
+        line for name, line in too_fast(robot).items() if sources[f"{name}.velocity"] == "URDF"
+    ]
     arrays = {attribute: np.array(values) for attribute, values in found.items()}
     return Limits(**arrays, sources=sources, notes=notes)
 

@@ -53,6 +53,16 @@ def test_the_tightest_source_counts_and_is_named(robot):
     assert limits.sources["gripper.upper"] == "URDF"
 
 
+def test_a_velocity_that_no_joint_of_an_arm_has_is_pointed_out(write):
+    fast = arm(write, CHAIN.replace('velocity="2"', 'velocity="10000"', 1))
+    limits = effective_limits(fast, JointLimit(acceleration=8.0), {})
+    (note,) = [n for n in limits.notes if "placeholder" in n]
+    assert "10000 rad/s" in note and "check that it is no placeholder" in note
+    assert note in fast.report(100, 0)
+    given = effective_limits(fast, EVERY, {})
+    assert not any("placeholder" in n for n in given.notes), "somebody has said better"
+
+
 def test_without_other_limits_the_servo_s_speed_counts(robot):
     limits = effective_limits(robot, JointLimit(acceleration=8.0), {})
     assert np.allclose(limits.velocity, 4.71), "the STS3215's no-load speed, not a placeholder"
