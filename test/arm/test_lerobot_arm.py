@@ -224,19 +224,19 @@ class Startled(Hand):
     """Somebody moves a limp joint by 0.2 rad in the moment in which the motors are told where they
     stand: between the last look and the torque."""
 
-    def __init__(self, plant: Still):
-        super().__init__(plant, np.zeros(len(plant.q)))
-        self._done = False
+    def __init__(self, bench):
+        super().__init__(bench.plant, np.zeros(len(bench.plant.q)))
+        self._bus, self._done = bench.bus, False
 
     def drive(self, goals: np.ndarray) -> None:
-        if not self._done:
+        if self._bus.goals and not self._done:
             self._done, self.q[2] = True, self.q[2] + 0.2
         super().drive(goals)
 
 
 def test_an_arm_that_is_moved_in_the_last_moment_gets_torque_where_it_is_by_then(bench) -> None:
     arm = connected(bench)
-    hand = bench.bus.plant = bench.plant = Startled(bench.plant)
+    hand = bench.bus.plant = bench.plant = Startled(bench)
     before = hand.q[2]
     arm.set_torque(True)
     assert hand.q[2] == pytest.approx(before + 0.2, abs=2 * TICK)
