@@ -239,6 +239,8 @@ def test_a_held_arm_that_has_sunk_while_it_was_lost_is_guarded_and_does_not_leap
     kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
     kept.bench.plant.q = kept.bench.ready + SUNK
     kept.bench.bus.plug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.HOLDING, "it is back")
+    assert kept.keeper.report.alarms, "known at once: it may cool down at any moment"
     is_guarded_and_does_not_leap(kept)
 
 

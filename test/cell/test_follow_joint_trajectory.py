@@ -64,7 +64,12 @@ class Client:
 
     def send(self, goal):
         """The goal's handle; every goal is accepted."""
-        sent = self.client.send_goal_async(goal, lambda m: self.feedback.append(m.feedback))
+        # From the executor's thread: rclpy loses an answer that comes while another sends.
+        asked = self.arm.node.executor.create_task(
+            self.client.send_goal_async, goal, lambda m: self.feedback.append(m.feedback)
+        )
+        wait_until(asked.done, 5, "the goal is sent")
+        sent = asked.result()
         wait_until(sent.done, 5, "an answer to the goal")
         assert sent.result().accepted
         return sent.result()
