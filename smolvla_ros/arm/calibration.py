@@ -42,14 +42,21 @@ def missing(
     """
     if not motors:
         return [f"{path}: no calibration of this arm; make it with `{how}`"]
-    lines = [f"{path}: motor {n} is missing; calibrate again: `{how}`" for n in names
-             if n not in motors]  # fmt: skip
-    lines += [
-        f"{path}: motor {n} has the range {motors[n].range_min} to {motors[n].range_max}; "
-        f"calibrate again: `{how}`"
-        for n in names
-        if n in motors and motors[n].range_min >= motors[n].range_max
-    ]
+    lines = []
+    for n in names:
+        if n not in motors:
+            lines.append(f"{path}: motor {n} is missing; calibrate again: `{how}`")
+            continue
+        numbers = vars(motors[n])
+        if odd := [f"{field}: {v}" for field, v in numbers.items() if not isinstance(v, int)]:
+            lines.append(
+                f"{path}: motor {n} has {', '.join(odd)}, no whole number; calibrate again: `{how}`"
+            )
+        elif motors[n].range_min >= motors[n].range_max:
+            lines.append(
+                f"{path}: motor {n} has the range {motors[n].range_min} to {motors[n].range_max}; "
+                f"calibrate again: `{how}`"
+            )
     return lines
 
 

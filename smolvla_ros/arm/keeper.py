@@ -25,6 +25,7 @@ _DOUBT = 0.05  # s until the torque is looked at again, after a look in vain
 _BREATH = 0.003  # s after an error: a line that is out fails at once, time after time
 _KEPT = 4096  # durations
 _SURE = 3  # reads in a row until an arm has given way
+_SOON = 0.2  # s between two looks for alarms while a joint is where it was not sent
 _HAND_OVER = 5e-4  # s that a write takes
 
 Heard = Callable[[float, np.ndarray, np.ndarray, np.ndarray], None]
@@ -82,8 +83,9 @@ class Keeper:
         self._closing = False
         self._answered = 0.0
         self._given_way = 0  # reads in a row
+        self._alarms_at = 0.0  # when they were asked for because a joint is where it was not sent
         self._hot = np.zeros(len(arm.names), dtype=bool)  # joints whose motor lets go
-        self._errors = 0  # of reads, when the torque was looked at last
+        self._silences = 0  # of motors, when the torque was looked at last
         self._doubt_until = -np.inf
         self._looks = itertools.cycle(("torque", "alarms", "torque", "temperatures"))
         self._thread = threading.Thread(target=self._guard, name="arm", daemon=True)
@@ -141,7 +143,7 @@ class Keeper:
     def _guard(self) -> None:
         try:
             self._run()
-        except Exception as error:  # a dead thread must end the process, not half of it
+        except BaseException as error:  # a dead thread must end the process, not half of it
             self._failed(error)
 
     def _run(self) -> None:
@@ -222,30 +224,42 @@ class Keeper:
         """A motor that is too hot lets go by itself, and takes its last goal again by itself: where
         it has gone meanwhile it is held, or it would leap back. The other joints keep their goals,
         and so does one that is overloaded: it still pulls, and may hold something."""
-        away = self.report.torque and self._hot.any() and self._watchdog.off(q, self._hot)
-        self._given_way = self._given_way + 1 if away else 0
-        if self._given_way >= _SURE:  # in a row: one bad answer moves nothing
-            self._given_way = 0
-            q = np.where(self._hot, self._arm.within_range(q), self._watchdog.written)
-            self._watchdog.hold(q)
-            self._watchdog.wrote(time.monotonic(), q)
-            self._arm.write(q, self._period)
-            why = "; ".join(self.report.alarms)
-            self._say(f"the arm has given way and is held where it is: {why}")
+        follows = self._watchdog.mode is not Mode.OFF
+        if follows and self._watchdog.apart(q).any() and time.monotonic() >= self._alarms_at:
+            self._alarms_at = time.monotonic() + _SOON
+            self._note(self._arm.alarms(glance=True))
+        hot = self._hot & ~self._arm.driven_by(self.report.limp)
+        if hot.any():
+            # Where one motor is limp, nothing was written; the others are held all the same.
+            hot &= self._watchdog.apart(q, None if follows else self._arm.held())
+        self._given_way = self._given_way + 1 if hot.any() else 0
+        if self._given_way < _SURE:  # in a row: one bad answer moves nothing
+            return
+        limp = self.report.limp
+        if not self._sure_of_torque() or self.report.limp != limp:
+            return
+        self._given_way = 0
+        q = self._arm.within_range(q)
+        self._watchdog.place(q, hot)
+        self._arm.place(q, hot)
+        why = "; ".join(self.report.alarms)
+        self._say(f"the arm has given way and is held where it is: {why}")
 
     def _sure_of_torque(self) -> bool:
         """Whether no servo may have lost its power since its torque was looked at: while it starts
         again it does not answer, and some firmware takes torque again with the next goal, wherever
         the arm is by then."""
-        if self._arm.errors["read"] == self._errors:
+        if self._arm.silences == self._silences:
             return True
-        if time.monotonic() < self._doubt_until:
+        began = time.monotonic()
+        if began < self._doubt_until:
             return False  # joint states go on meanwhile
         try:
             self._look_for_torque()
         except ArmError as error:
             self.report.trouble = "; ".join(error.problems)
-            self._doubt_until = time.monotonic() + _DOUBT
+            now = time.monotonic()
+            self._doubt_until = now + max(_DOUBT, now - began)
             return False
         return True
 
@@ -261,7 +275,7 @@ class Keeper:
 
     def _look_for_torque(self) -> None:
         limp = self._arm.limp(glance=True)
-        self._errors = self._arm.errors["read"]
+        self._silences = self._arm.silences
         if self._watchdog.mode is Mode.OFF and not limp:
             # It came back by itself, or the line was out when it was switched on.
             self._take_up()
@@ -282,12 +296,14 @@ class Keeper:
     def _take_up(self) -> None:
         """From how the arm is found: held or limp. One that is too hot and has sunk meanwhile is
         held where it is as soon as it has been read."""
-        self.report.limp = self._arm.limp()
-        self.report.torque = not self.report.limp
         self._note(self._arm.alarms())
-        self._errors = self._arm.errors["read"]
+        goals = self._arm.held()
+        # Last: a servo that has lost its power meanwhile has lost its goal too.
+        self.report.limp = self._arm.limp()
+        self._silences = self._arm.silences
+        self.report.torque = not self.report.limp
         if self.report.torque:
-            self._watchdog.hold(self._arm.held())
+            self._watchdog.hold(goals)
         else:
             self._watchdog.release()
         self._answered = time.monotonic()
@@ -297,20 +313,24 @@ class Keeper:
         lost = self._watchdog.mode is Mode.LOST
         if lost and on:
             return f"the arm does not answer: {self.report.trouble}"
-        if not lost:
+        if self._arm.has_switch and not lost:
             self._watchdog.release()
         against = ""
         try:
             self._arm.set_torque(on)
         except ArmError as error:
             against = "; ".join(error.problems)
+        if not self._arm.has_switch:
+            return against
         if lost:
             self._arm.close()  # it is examined before anything else is done with it
+            self.report.torque = self.report.torque and bool(against)
             return against
         try:
             self._take_up()
-        except ArmError as error:  # a look will tell
-            against = against or "; ".join(error.problems)
+        except ArmError as error:
+            if on:  # off has been answered for
+                against = against or "; ".join(error.problems)
         return against
 
     def _find(self) -> None:
@@ -333,4 +353,8 @@ class Keeper:
 def _carry_out(job: Callable[[], Any], future: Future) -> None:
     if not future.set_running_or_notify_cancel():
         return  # whoever asked was told that it is not done
-    future.set_result(job())
+    try:
+        future.set_result(job())
+    except BaseException as error:  # the thread ends by it; whoever waits is told
+        future.set_result(f"the driver failed: {error!r}")
+        raise

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,7 @@ from lerobot.utils.constants import HF_LEROBOT_CALIBRATION, ROBOTS
 from smolvla_ros.arm.calibration import missing, outside, unreadable
 from smolvla_ros.arm.devices import decode, let_ports_go
 from smolvla_ros.arm.errors import ArmError, one_line
-from smolvla_ros.arm.serial_bus import BUS_ERRORS, SerialBus
+from smolvla_ros.arm.serial_bus import SerialBus
 from smolvla_ros.robot import JointMap, JointUnit, RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -38,6 +39,7 @@ _NOT_YOURS = {
     "disable_torque_on_disconnect": "torque goes off by ~/torque alone",
     "cameras": "cameras have a node of their own",
     "max_relative_target": "the safety monitor limits steps, and this reads the bus once more",
+    "num_read_retries": "tries are the driver's: arm.retries",
 }
 # Tries are made, and counted, here; torque goes off only where somebody asks for it.
 _OURS = {"disable_torque_on_disconnect": False, "num_read_retries": 0}
@@ -55,6 +57,10 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
             one that is the node's.
     """
     problems = _not_yours(options, f"{where}.options")
+    if "type" in options:
+        problems.append(f"{where}.options.type: leave it out: {where}.type says it")
+    if "port" in options and not options["port"]:
+        problems.append(f"{where}.options.port: is empty; which it is says lerobot-find-port")
     if not options.get("id"):
         problems.append(
             f"{where}.options.id: missing; LeRobot keeps an arm's calibration under its id"
@@ -66,6 +72,12 @@ def make_robot(kind: str, options: Mapping[str, Any], where: str) -> Robot:
     try:
         return make_robot_from_config(config)
     except Exception as error:  # a maker's own library raises what it likes
+        if isinstance(error, FileExistsError) and config.calibration_dir:
+            folder = config.calibration_dir
+            raise ConfigError(
+                f"{where}.options.calibration_dir: {folder}: is no folder; name the one with "
+                "LeRobot's files"
+            ) from error
         how = _how(kind, config)
         problems = [
             f"{where}.options.id: {options.get('id')}: its calibration {file} cannot be read "
@@ -185,8 +197,6 @@ class LeRobotArm:
             )
             for prefix, part in self._parts.items()
         }
-        # A maker's own library raises what it likes.
-        self._errors = BUS_ERRORS if self._buses else (Exception,)
         self._seen: deque[tuple[float, np.ndarray]] = deque(maxlen=_SPAN)
         self._sent = np.full(len(self.names), np.nan)
         reach = self.reach()
@@ -314,7 +324,7 @@ class LeRobotArm:
             if self.robot.calibration_fpath.is_file() or self.robot.is_calibrated:
                 self.robot.connect(calibrate=False)
             calibrated = self.robot.is_calibrated
-        except self._errors as error:
+        except Exception as error:  # a maker's own library raises what it likes
             raise ArmError(f"{self.robot.name}: {one_line(error)}") from error
         if not calibrated:
             how = _how(self._kind or self.robot.config.type, self.robot.config)
@@ -332,7 +342,7 @@ class LeRobotArm:
         try:
             if self.robot.is_connected:
                 self.robot.disconnect()
-        except self._errors as error:  # one that has gone cannot be said goodbye to
+        except Exception as error:  # one that has gone cannot be said goodbye to
             log.warning("%s: disconnecting: %s", self.robot.name, one_line(error))
             let_ports_go(self.robot)
 
@@ -376,7 +386,10 @@ class LeRobotArm:
             raise ArmError(f"{self.robot.name}: LeRobot has no way to set its torque")
         if not on:
             problems = []
-            for prefix, bus in self._buses.items():  # one that fails keeps no other arm held
+            for bus in self._buses.values():  # one that fails keeps no other arm held
+                with suppress(ArmError):
+                    bus.let_go()
+            for prefix, bus in self._buses.items():
                 try:
                     bus.relax()
                 except ArmError as error:
@@ -410,6 +423,16 @@ class LeRobotArm:
             for prefix, bus in self._buses.items()
             for motor, words in bus.alarms(glance).items()
         }
+
+    @property
+    def has_switch(self) -> bool:
+        """Whether LeRobot can set its torque."""
+        return bool(self._buses)
+
+    @property
+    def silences(self) -> int:
+        """How often a motor did not answer in time: it may have lost its power."""
+        return sum(bus.silences for bus in self._buses.values())
 
     def driven_by(self, motors: Collection[str]) -> np.ndarray:
         """``[D]`` joints that these motors move."""
@@ -446,6 +469,8 @@ class LeRobotArm:
 
     def _observe(self) -> np.ndarray:
         seen = self.robot.get_observation()
+        if unsaid := [k for k in self._keys if k not in seen]:
+            raise ArmError(f"{self.robot.name} does not measure {', '.join(unsaid)}")
         values = np.array([float(seen[k]) for k in self._keys])
         if not np.isfinite(values).all():
             odd = [k for k, v in zip(self._keys, values, strict=True) if not np.isfinite(v)]
@@ -459,13 +484,28 @@ class LeRobotArm:
             ArmError: it could not be sent.
         """
         values = self._map.to_policy(positions)
+        self._sent = np.full(len(values), np.nan)  # what fails may have arrived
         try:
             self.robot.send_action(dict(zip(self._keys, map(float, values), strict=True)))
             self._sent = positions
-        except self._errors as error:
+        except Exception as error:
             self.errors["write"] += 1
             self._recover()
             raise ArmError(f"cannot be sent: {one_line(error)}") from error
+
+    def place(self, positions: np.ndarray, which: np.ndarray) -> None:
+        """Send the motors of the joints ``which`` (``[D]``, bool) alone to ``positions`` ``[D]``
+        rad.
+
+        Raises:
+            ArmError: it could not be sent.
+        """
+        values = dict(zip(self._keys, map(float, self._map.to_policy(positions)), strict=True))
+        for prefix, bus in self._buses.items():
+            names = {name: f"{prefix}{name}" for name in bus.motors}
+            sent = {n: name for n, name in names.items() if self.driven_by([name])[which].any()}
+            if sent:
+                bus.place({n: values[f"{name}.pos"] for n, name in sent.items()})
 
     def told(self) -> np.ndarray:
         """``[D]`` rad that the motors say they were sent to last, to :attr:`resolution`; of a
@@ -488,7 +528,7 @@ class LeRobotArm:
         for attempt in range(self._retries + 1):
             try:
                 return ask()
-            except self._errors as error:
+            except Exception as error:
                 self.errors["read"] += 1
                 self._recover()
                 if attempt == self._retries:

@@ -26,11 +26,8 @@ from smolvla_ros.arm.errors import ArmError, one_line
 
 T = TypeVar("T")
 
-BUS_ERRORS = (OSError, RuntimeError, termios.error, TypeError, IndexError)
-"""What LeRobot, its SDKs and pyserial raise when the line is bad or gone. OSError covers
-ConnectionError and serial.SerialException; a port that vanishes in a read leaves a TypeError."""
-
 _LOOKS = 5  # at a motor, before it is judged
+_ROUNDS = 3  # in which a motor that has been let go of may say so
 _PATIENCE = 10  # tries at what must be so before torque is on
 _GLANCE = 2  # tries at what can as well be looked at the next time
 _SETTLED = 10  # ticks by which two looks at an arm at rest may differ
@@ -55,7 +52,10 @@ class SerialBus:
     Args:
         bus: LeRobot's. calibration: of its motors, from LeRobot's file, which is ``file``.
         retries: further tries of one transaction. reply: s that a motor has to answer.
-        errors: what went wrong is counted there, as ``read``.
+        errors: what went wrong is counted there, as ``read`` and ``write``.
+
+    Attributes:
+        silences: how often a motor did not answer in time.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class SerialBus:
         # A reply that came too late must not be taken for that of the next question, which may be
         # after another register: the SDK does not look at its length.
         self._wait = 0  # pauses before the next question
+        self._owing = False  # whether an answer to the newest question did not come
+        self.silences = 0
         self._length: int | None = None
         handler = bus.packet_handler
         handler.rxPacket = partial(self._receive, handler.rxPacket)
@@ -102,7 +104,7 @@ class SerialBus:
         self._guarded(lambda: _look_at(name))
         try:
             self.bus.connect(handshake=False)
-        except BUS_ERRORS as error:
+        except Exception as error:
             cause = error.__cause__ or error
             raise ArmError(f"port {name}: cannot be opened: {_reason(cause)}") from error
         try:
@@ -128,7 +130,7 @@ class SerialBus:
         """Let the port go. Torque stays as it is."""
         self.recover()
         if self._port.is_open:
-            with suppress(*BUS_ERRORS):  # it may have gone
+            with suppress(Exception):  # it may have gone
                 fcntl.ioctl(self._port.ser.fileno(), termios.TIOCNXCL)
             self._port.closePort()
 
@@ -137,9 +139,10 @@ class SerialBus:
         self._port.is_using = False
 
     def give_up(self) -> None:
-        """After the last try: what is asked next is another question, and the answers to all of
-        those tries may still come."""
-        self._wait = max(self._wait, self._drain)
+        """After the last try: what is asked next is another question, and answers that did not
+        come in time may still come."""
+        if self._owing:
+            self._wait = self._drain
 
     def _clear(self) -> None:
         line = self._port.ser
@@ -159,6 +162,9 @@ class SerialBus:
             good, result = False, _BAD
         if not good:
             self._wait = _AFTER_GARBLED if packet else _AFTER_SILENCE
+        silent = not good and not packet
+        self.silences += silent
+        self._owing = not good and (silent or self._owing)
         return packet, result
 
     def _read_answer(self, read: Callable[..., Any], port: Any, motor: int, length: int) -> Any:
@@ -219,15 +225,15 @@ class SerialBus:
     def _meet(self, name: str) -> tuple[bool, str]:
         """Whether a motor answers (garbled counts), and what is wrong with it. An alarm is not: an
         arm that is held has to be guarded all the same."""
-        answers, model, _ = self._ping(name)
+        answers, said = self._ping(name)
         kind = self.bus.motors[name].model
         wanted = self.bus.model_number_table[kind]
-        if model in (None, wanted):
+        if said is None or said[0] == wanted:
             return answers, ""
-        return True, f"motor {self._called(name)}: is model {model}, not a {kind} ({wanted})"
+        return True, f"motor {self._called(name)}: is model {said[0]}, not a {kind} ({wanted})"
 
-    def _ping(self, name: str) -> tuple[bool, int | None, int]:
-        """Whether a motor answers (garbled counts), its model if that was understood, its alarm."""
+    def _ping(self, name: str) -> tuple[bool, tuple[int, int] | None]:
+        """Whether a motor answers (garbled counts); what, if it was understood: model and alarm."""
         motor, answers = self.bus.motors[name], False
         for _ in range(_LOOKS):
             try:
@@ -239,8 +245,8 @@ class SerialBus:
                 continue
             answers |= self._answered(result)
             if self.bus._is_comm_success(result):
-                return True, model, alarm
-        return answers, None, 0
+                return True, (model, alarm)
+        return answers, None
 
     def _shared(self, name: str) -> bool:
         """Whether several motors answer to a name: together they say the same as long as they
@@ -272,7 +278,9 @@ class SerialBus:
             return act()
         except ArmError:
             raise
-        except BUS_ERRORS as error:
+        # LeRobot, its SDKs and pyserial raise what they like: a port that vanishes in a read leaves
+        # a TypeError, an option that no register can hold a ValueError.
+        except Exception as error:
             self.recover()
             self._errors[kind] += 1
             raise ArmError(f"port {self.bus.port}: {_reason(error)}") from error
@@ -288,7 +296,6 @@ class SerialBus:
                 return self._guarded(act, kind)
             except ArmError:
                 if attempt == tries - 1:
-                    self.give_up()
                     raise
         raise AssertionError("not reached")
 
@@ -330,7 +337,7 @@ class SerialBus:
         and what stands here, written, is the same tick again.
 
         Raises:
-            as :data:`BUS_ERRORS`.
+            Exception: no answer; what LeRobot raises.
         """
         ids = {motor: self.bus.motors[motor].id for motor in self.motors}
         raw = self.bus.sync_read("Goal_Position", normalize=False)
@@ -364,12 +371,14 @@ class SerialBus:
         return [motor for motor in limp if not again[motor]]
 
     def _torque(self, tries: int) -> dict[str, int]:
-        for _ in range(tries):
-            found = self.ticks("Torque_Enable", tries)
-            if set(found.values()) <= {0, 1}:
-                return found
-            # A late answer about another register: answers do not say what they are about.
-        raise ArmError(f"port {self.bus.port}: the motors' torque is neither on nor off: {found}")
+        def ask() -> dict[str, int]:
+            found = self.bus.sync_read("Torque_Enable", normalize=False)
+            if not set(found.values()) <= {0, 1}:
+                # A late answer about another register: answers do not say what they are about.
+                raise ArmError(f"port {self.bus.port}: torque is neither on nor off: {found}")
+            return found
+
+        return self._insist(ask, tries)
 
     def configure(self, act: Callable[[], None]) -> None:
         """LeRobot's own configuration of this arm, where no motor holds it up: it begins with
@@ -388,14 +397,19 @@ class SerialBus:
             del self.bus.enable_torque
 
     def unfit(self) -> list[str]:
-        """Motors that are limp and have an alarm: a line each. They get no torque."""
-        found = {motor: self._ping(motor)[2] for motor in self.limp()}
-        return [
-            f"motor {self._called(motor)}: alarm: {', '.join(alarms(bits))}; no torque until it "
-            "is gone"
-            for motor, bits in found.items()
-            if bits
-        ]
+        """Motors that are limp and have an alarm, or do not say: a line each. They get no
+        torque."""
+        lines = []
+        for motor in self.limp():
+            _, said = self._ping(motor)
+            if said is None:
+                lines.append(f"motor {self._called(motor)}: does not answer")
+            elif said[1]:
+                words = ", ".join(alarms(said[1]))
+                lines.append(
+                    f"motor {self._called(motor)}: alarm: {words}; no torque until it ends"
+                )
+        return lines
 
     def energise(self) -> None:
         """Torque on, every limp motor where it stands.
@@ -426,28 +440,37 @@ class SerialBus:
             against = ArmError(f"motor {said}: does not take torque")
         else:
             raise against
-        # And locks what they keep.
-        self._insist(lambda: self.bus.enable_torque(limp), kind="write")
+        # And locks what they keep. One may have an alarm by now, from the load: it is held.
+        with self._alarms_aside():
+            self._insist(lambda: self.bus.enable_torque(limp), kind="write")
 
     def _tell(self, register: str, values: dict[str, int]) -> None:
         self._insist(lambda: self.bus.sync_write(register, values, normalize=False), kind="write")
 
+    def let_go(self) -> None:
+        """Torque off, of all motors by one packet that nobody has to answer: one that is silent, or
+        has an alarm, keeps no other held. A port that is closed is opened for it.
+
+        Raises:
+            ArmError: no port.
+        """
+        if not self._port.is_open:
+            self.open()
+        self._tell("Torque_Enable", dict.fromkeys(self.motors, 0))
+
     def relax(self) -> None:
-        """Torque off, of all motors by one packet that nobody has to answer: one that is silent,
-        or has an alarm, keeps no other held. A port that is closed is opened for it.
+        """:meth:`let_go`, until every motor has said that it did.
 
         Raises:
             ArmError: a motor keeps its torque, or does not say that it let go; or no port.
         """
-        if not self._port.is_open:
-            self.open()
-        left = dict.fromkeys(self.motors)
-        for _ in range(_PATIENCE):
-            self._tell("Torque_Enable", dict.fromkeys(self.motors, 0))
+        left: dict[str, bool | None] = dict.fromkeys(self.motors)
+        for attempt in range(_PATIENCE):
+            self.let_go()
             left = {motor: pulls for motor in left if (pulls := self._pulls(motor)) is not False}
-            if not left:
+            if True not in left.values() and (not left or attempt + 1 >= _ROUNDS):
                 break
-        else:
+        if left:
             raise ArmError(self._not_relaxed(left))
         # What they keep without power may be written again, where they let it.
         with suppress(ArmError), self._alarms_aside():
@@ -471,6 +494,10 @@ class SerialBus:
                 lines.append(f"port {self.bus.port}: motor {names}: {words}")
         limp = ", ".join(motor for motor in self.motors if motor not in left)
         return [f"{line}; {limp or 'none'} did" for line in lines]
+
+    def place(self, goals: Mapping[str, float]) -> None:
+        """Send these motors alone, in LeRobot's units."""
+        self._insist(lambda: self.bus.sync_write("Goal_Position", dict(goals)), kind="write")
 
     def alarms(self, glance: bool = False) -> dict[str, tuple[str, ...]]:
         """Motor → what it complains of, of those that do. ``glance``: as of :meth:`limp`."""

@@ -182,11 +182,21 @@ class Watchdog:
             self.written = np.where(arrived, self.written, np.where(stayed, before, q))
         self._settle()
 
-    def off(self, q: np.ndarray, which: np.ndarray) -> bool:
-        """Whether a joint of ``which`` (``[D]``, bool) is, at ``q`` ``[D]`` rad, further from what
-        was written than set-points may take it over from."""
-        far = np.abs(q - self.written) > self._takeover
-        return self._pulls() and bool((far & which).any())
+    def apart(self, q: np.ndarray, goals: np.ndarray | None = None) -> np.ndarray:
+        """``[D]`` joints that are, at ``q`` ``[D]`` rad, further from what was written (or from
+        ``goals``) than set-points may take them over from."""
+        return np.abs(q - (self.written if goals is None else goals)) > self._takeover
+
+    def place(self, q: np.ndarray, which: np.ndarray) -> None:
+        """The joints ``which`` (``[D]``, bool) have given way and are held at ``q`` ``[D]`` rad; of
+        the others what was known stays so, and nothing is followed for now."""
+        self.written, self._low, self._high, before = (
+            np.where(which, q, x) for x in (self.written, self._low, self._high, self._sure[0])
+        )
+        self._sure = (before, *self._sure[1:])
+        self._wanted, self._new, self._odd = self.written, False, None
+        if self._pulls():
+            self.mode, self.away = Mode.HOLDING, 0.0
 
     def _pulls(self) -> bool:
         return self.mode in (Mode.HOLDING, Mode.FOLLOWING)

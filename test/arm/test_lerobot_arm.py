@@ -454,7 +454,7 @@ def test_a_limp_motor_with_an_alarm_is_named_and_gets_no_torque(bench) -> None:
     with pytest.raises(ArmError) as raised:
         arm.set_torque(True)
     (line,) = raised.value.problems
-    assert line == "motor wrist_flex (id 4): alarm: overload; no torque until it is gone"
+    assert line == "motor wrist_flex (id 4): alarm: overload; no torque until it ends"
     assert not any(bench.bus.torque().values()) and not bench.bus.goals
 
 

@@ -153,7 +153,7 @@ def test_a_motor_that_is_too_hot_stops_the_gate_and_does_not_leap_back_when_it_h
     policy.until(lambda: alarm not in policy.says("arm"), "it has cooled down")
     assert np.abs(comes_to_rest(emulator, "it is held") - sunk).max() < 0.1
     _, sent = emulator.goals(folder)
-    assert np.abs(sent[goals:] - sunk).max() < 0.2, "where it stands"
+    assert np.nanmax(np.abs(sent[goals:] - sunk)) < 0.2, "where it stands"
     assert emulator.tell(look=True)["torque"]
     nodes.check()
 

@@ -157,6 +157,7 @@ class Servo:
 
     @property
     def pulls(self) -> bool:
+        """Real ones keep a share of their torque when they are overloaded."""
         return self.registers[TORQUE] == 1 and not self.status & (OVERHEAT | OVERLOAD)
 
     @property
