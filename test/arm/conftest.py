@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 from cells import tabletop
@@ -42,6 +43,42 @@ class Bench:
         return LeRobotArm(
             self.robot, robot, self.units, self.motors, "arm", retries, reply, self.kind
         )
+
+    def plain(self):
+        """An arm without a serial bus, and LeRobot's robot behind it."""
+        from smolvla_ros.arm.lerobot import LeRobotArm
+
+        robot = Plain(self)
+        names = {n: n for n in self.robot.names}
+        return LeRobotArm(self.robot, robot, self.units, names, "arm", kind="puppet"), robot
+
+
+class Plain:
+    """As much of a robot of LeRobot's as an arm without a serial bus needs: it sags by ``sag``
+    degrees from where it is sent."""
+
+    name, is_calibrated, is_connected, sag = "plain", True, False, 0.0
+
+    def __init__(self, bench):
+        self.action_features = {f"{n}.pos": float for n in bench.robot.names}
+        self.calibration_fpath = bench.file.parent / "plain.json"
+        self.config = SimpleNamespace(type="plain", id="mine")
+        self.seen = dict.fromkeys(self.action_features, 0.0)
+        self.connections = 0
+
+    def connect(self, calibrate):
+        self.is_connected = True
+        self.connections += 1
+
+    def disconnect(self):
+        self.is_connected = False
+
+    def get_observation(self):
+        return self.seen
+
+    def send_action(self, action):
+        self.seen = {k: v - self.sag for k, v in action.items()}
+        return action
 
 
 @pytest.fixture

@@ -38,11 +38,11 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) 
 class Kept:
     """A keeper on the bench's arm."""
 
-    def __init__(self, bench, torque: bool = True):
+    def __init__(self, bench, torque: bool = True, arm=None):
         from smolvla_ros.arm.keeper import Keeper
 
         self.bench = bench
-        self.arm = bench.make()
+        self.arm = arm or bench.make()
         self.watchdog = Watchdog(
             np.full(6, VELOCITY), timeout=1.0, takeover=0.15, resolution=self.arm.resolution
         )
@@ -271,6 +271,109 @@ def test_an_arm_has_given_way_when_it_is_seen_three_times_in_a_row(kept, odd, gi
     assert (np.ptp(sent) > 0.4) == gives_way
 
 
+def test_a_hot_motor_is_guarded_though_another_is_limp(kept) -> None:
+    kept.bench.bus.servo("gripper").lose_power()
+    wait_for(lambda: kept.keeper.report.limp == ["gripper"], "it is noticed")
+    kept.bench.bus.servo("gripper").eager = True
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    wait_for(lambda: kept.keeper.report.alarms, "the alarm is seen")
+    kept.bench.plant.q = sunk = kept.bench.ready + SUNK
+    wait_for(lambda: any("given way" in words for words in kept.said), "it is held there")
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=40)
+    time.sleep(0.2)
+    assert np.abs(kept.bench.plant.q - sunk).max() < 0.02
+    held = [joint for joint, on in kept.bench.bus.torque().items() if on]
+    assert "gripper" not in held and len(held) == 5
+
+
+def test_a_motor_that_is_too_hot_for_a_moment_leaps_no_further_than_set_points_may(kept) -> None:
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=71)
+    for _ in range(40):  # it sinks for 0.8 s
+        kept.bench.plant.q = kept.bench.plant.q + SUNK / 40
+        time.sleep(0.02)
+    wait_for(lambda: any("given way" in words for words in kept.said), "it is held there")
+    low = kept.bench.plant.q.copy()
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=69)
+    time.sleep(0.1)
+    assert np.abs(kept.bench.plant.q - low).max() < 0.2
+
+
+def test_an_arm_that_has_given_way_and_then_lost_its_power_gets_no_goal(kept) -> None:
+    for servo in kept.bench.bus.servos:
+        servo.eager = True
+    kept.bench.bus.raise_alarm("shoulder_lift", temperature=75)
+    wait_for(lambda: kept.keeper.report.alarms, "the alarm is seen")
+    kept.bench.bus.lose_power(start=0.05)
+    kept.bench.plant.q = fallen = kept.bench.ready + SUNK - 0.3 * WAY
+    wait_for(lambda: kept.keeper.report.mode is Mode.OFF, "it is noticed")
+    time.sleep(0.3)
+    np.testing.assert_array_equal(kept.bench.plant.q, fallen)
+    assert not any(kept.bench.bus.torque().values())
+
+
+@pytest.mark.parametrize("asked", [STATUS, GOAL, TORQUE])
+def test_servos_that_lose_their_power_while_the_arm_is_taken_up_are_sent_nowhere(
+    kept, asked
+) -> None:
+    """Started again, they say that they were sent to tick 0."""
+    for servo in kept.bench.bus.servos:
+        servo.eager = True
+    kept.bench.bus.unplug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.LOST, "it is lost")
+    obey, fallen = kept.bench.bus._obey, kept.bench.ready + SUNK
+
+    def flickers(identity, instruction, parameters):
+        if instruction == SYNC_READ and parameters[0] == asked:
+            kept.bench.bus._obey = obey
+            kept.bench.bus.lose_power(start=0.15)
+            kept.bench.plant.q = fallen
+        return obey(identity, instruction, parameters)
+
+    kept.bench.bus._obey = flickers
+    goals = len(kept.bench.bus.goals)
+    kept.bench.bus.plug()
+    wait_for(lambda: kept.keeper.report.mode is Mode.OFF, "it is back")
+    time.sleep(0.3)
+    assert len(kept.bench.bus.goals) == goals
+    np.testing.assert_array_equal(kept.bench.plant.q, fallen)
+
+
+def test_a_robot_whose_torque_nobody_can_switch_stays_where_it_was_sent(bench) -> None:
+    arm, robot = bench.plain()
+    robot.sag = 3.0  # degrees: what it measures is not where it was sent
+    with Kept(bench, arm=arm) as kept:
+        goal = kept.watchdog.written + 0.05 * WAY
+        kept.keeper.offer(goal, OVER)
+        wait_for(lambda: (kept.watchdog.written == goal).all(), "it is sent")
+        for _ in range(3):
+            said = kept.keeper.set_torque(False, patience=60.0)
+            assert said == "plain: LeRobot has no way to set its torque"
+        np.testing.assert_array_equal(kept.watchdog.written, goal)
+
+
+def test_torque_that_went_off_was_a_success_whatever_comes_after_it(kept) -> None:
+    relax = kept.arm._buses[""].relax
+
+    def relax_and_fall_silent():
+        relax()
+        kept.bench.bus.faults.dead = set(range(1, 7))
+
+    kept.arm._buses[""].relax = relax_and_fall_silent
+    assert kept.keeper.set_torque(False, patience=60.0) == ""
+    assert not any(kept.bench.bus.torque().values())
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyError])
+def test_what_ends_the_thread_is_told_and_so_is_who_waits_for_it(kept, error) -> None:
+    def fails(*_):
+        raise error("a maker's own")
+
+    kept.arm.set_torque = fails
+    assert kept.keeper.set_torque(False, 60.0).startswith("the driver failed: ")
+    wait_for(lambda: kept.failures, "it is told")
+    assert isinstance(kept.failures.pop(), error)
+
+
 class Following:
     """A gate that sends where the arm is, again and again."""
 
@@ -343,7 +446,7 @@ def test_torque_goes_off_while_the_arm_is_lost(kept) -> None:
     wait_for(lambda: "another arm" in kept.keeper.report.trouble, "why")
     assert kept.keeper.set_torque(False, patience=60.0) == ""
     assert not any(kept.bench.bus.torque().values())
-    assert kept.keeper.report.mode is Mode.LOST
+    assert kept.keeper.report.mode is Mode.LOST and not kept.keeper.report.torque
 
 
 def test_torque_that_stays_on_is_said(kept) -> None:

@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from feetech_bus import (
     GOAL,
+    LOCK,
     OVERLOAD,
     POSITION,
     TEMPERATURE,
@@ -141,6 +141,22 @@ def test_an_arm_that_is_held_is_neither_dropped_nor_configured_anew(bench) -> No
     again.set_torque(True)
     assert not bench.bus.goals
     np.testing.assert_allclose(again.held(), bench.ready, atol=1.5 * TICK)  # in the middle of one
+
+
+def test_an_alarm_that_comes_with_the_torque_is_no_reason_to_say_that_there_is_none(bench) -> None:
+    arm = connected(bench)
+    sync_write = bench.bus._sync_write
+
+    def sags(parameters):
+        sync_write(parameters)
+        if parameters[0] == TORQUE and parameters[3]:
+            bench.bus.servo("shoulder_lift").alarm = 1  # the voltage, under load
+
+    bench.bus._sync_write = sags
+    arm.set_torque(True)
+    assert all(bench.bus.torque().values())
+    assert [s.registers[LOCK] for s in bench.bus.servos] == [1] * 6
+    assert arm.read()[0] is not None and arm.alarms() == {"shoulder_lift": ("voltage",)}
 
 
 def test_closing_keeps_the_torque_and_only_asking_ends_it(bench) -> None:
@@ -510,6 +526,16 @@ def test_a_calibration_without_a_motor_is_named(bench) -> None:
     assert "motor gripper is missing" in refused(bench)
 
 
+@pytest.mark.parametrize("value", [None, 1.5])
+def test_a_calibration_with_a_number_that_is_none_is_named(bench, value) -> None:
+    bench.calibration["gripper"]["range_min"] = value
+    write_calibration(bench.file.parent, "mine", bench.calibration)
+    with pytest.raises((ArmError, ConfigError)) as error:
+        bench.make()
+    (line,) = str(error.value).splitlines()
+    assert str(bench.file) in line and "gripper" in line and "range_min" in line
+
+
 def test_joints_that_are_not_the_drivers_are_named(bench) -> None:
     bench.motors["elbow_flex"] = "elbow"
     said = refused(bench, ConfigError)
@@ -549,11 +575,27 @@ def test_a_unit_that_is_not_the_motors_is_named(bench) -> None:
     [
         ({"potr": "/dev/x"}, "potr"),
         ({"id": ""}, "arm.options.id: missing"),
+        ({"port": None}, "arm.options.port: is empty"),
+        ({"type": "so100_follower"}, "arm.options.type: leave it out: arm.type says it"),
+        ({"num_read_retries": -1}, "tries are the driver's: arm.retries"),
         ({"disable_torque_on_disconnect": True}, "torque goes off by ~/torque alone"),
     ],
 )
 def test_options_that_do_not_fit_are_named(bench, options, words) -> None:
     assert words in refused(bench, ConfigError, **options)
+
+
+def test_a_folder_of_calibrations_that_is_none_is_named(bench) -> None:
+    said = refused(bench, ConfigError, calibration_dir=str(bench.file))
+    assert f"arm.options.calibration_dir: {bench.file}: is no folder" in said
+
+
+def test_an_option_that_no_register_holds_is_one_line_and_no_torque(bench) -> None:
+    arm = bench.make(position_p_coefficient=300)
+    arm.connect()
+    with pytest.raises(ArmError, match=r"^port .*ttyARM: Value 300 exceeds"):
+        arm.set_torque(True)
+    assert not any(bench.bus.torque().values())
 
 
 def test_a_robot_that_lerobot_does_not_make_is_named(bench) -> None:
@@ -587,17 +629,8 @@ def test_a_robot_that_drives_wheels_too_is_refused(bench) -> None:
         bench.make(use_degrees=True)
 
 
-def plain(bench):
-    """An arm without a serial bus, and LeRobot's robot behind it."""
-    from smolvla_ros.arm.lerobot import LeRobotArm
-
-    robot = Plain(bench)
-    names = {n: n for n in bench.robot.names}
-    return LeRobotArm(bench.robot, robot, bench.units, names, "arm", kind="puppet"), robot
-
-
 def test_a_robot_without_a_bus_that_is_not_calibrated_is_not_even_connected(bench) -> None:
-    arm, robot = plain(bench)
+    arm, robot = bench.plain()
     robot.is_calibrated = False
     with pytest.raises(ArmError, match=r"plain\.json: the calibration is missing .*type=puppet "):
         arm.connect()
@@ -611,7 +644,7 @@ def test_a_robot_without_a_bus_that_is_not_calibrated_is_not_even_connected(benc
 def test_what_a_robot_measures_that_is_no_number_is_an_error_and_nothing_is_held_there(
     bench,
 ) -> None:
-    arm, robot = plain(bench)
+    arm, robot = bench.plain()
     arm.connect()
     arm.read()
     robot.seen = robot.seen | {"elbow_flex.pos": np.nan}
@@ -622,8 +655,33 @@ def test_what_a_robot_measures_that_is_no_number_is_an_error_and_nothing_is_held
     assert arm.errors["read"] == 2 * 3
 
 
+def test_what_a_robot_does_not_measure_is_named(bench) -> None:
+    arm, robot = bench.plain()
+    arm.connect()
+    del robot.seen["elbow_flex.pos"]
+    with pytest.raises(ArmError, match=r"^plain does not measure elbow_flex\.pos$"):
+        arm.read()
+
+
+def test_what_was_sent_with_an_error_may_have_arrived_or_not(bench) -> None:
+    arm, robot = bench.plain()
+    arm.connect()
+    arm.write(bench.ready, 0.01)
+    send = robot.send_action
+
+    def arrives_and_fails(action):
+        send(action)
+        raise ValueError("a maker's own")
+
+    robot.send_action = arrives_and_fails
+    with pytest.raises(ArmError, match="cannot be sent: a maker's own"):
+        arm.write(bench.ready + 0.1, 0.01)
+    with pytest.raises(ArmError, match="nothing was sent"):
+        arm.told()
+
+
 def test_a_robot_without_a_bus_is_not_sent_where_it_was_before_it_was_lost(bench) -> None:
-    arm, _ = plain(bench)
+    arm, _ = bench.plain()
     arm.connect()
     with pytest.raises(ArmError, match="nothing was sent yet"):
         arm.told()
@@ -633,29 +691,3 @@ def test_a_robot_without_a_bus_is_not_sent_where_it_was_before_it_was_lost(bench
     arm.connect()  # and may have been moved meanwhile
     with pytest.raises(ArmError, match="nothing was sent yet"):
         arm.told()
-
-
-class Plain:
-    """As much of a robot of LeRobot's as an arm without a serial bus needs."""
-
-    name, is_calibrated, is_connected = "plain", True, False
-
-    def __init__(self, bench):
-        self.action_features = {f"{n}.pos": float for n in bench.robot.names}
-        self.calibration_fpath = bench.file.parent / "plain.json"
-        self.config = SimpleNamespace(type="plain", id="mine")
-        self.seen = dict.fromkeys(self.action_features, 0.0)
-        self.connections = 0
-
-    def connect(self, calibrate):
-        self.is_connected = True
-        self.connections += 1
-
-    def get_observation(self):
-        return self.seen
-
-    def disconnect(self):
-        self.is_connected = False
-
-    def send_action(self, action):
-        return action

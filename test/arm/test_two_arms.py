@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import threading
 import time
 
 import numpy as np
@@ -127,3 +128,30 @@ def test_torque_goes_off_on_one_arm_though_the_other_has_a_dead_motor(pair) -> N
         arm.set_torque(False)
     assert not any(buses[1].torque().values())
     assert sum(buses[0].torque().values()) <= 1, "and of this one all that hear"
+
+
+def test_torque_goes_off_at_once_on_the_arm_that_hears_it_though_the_other_is_silent(pair) -> None:
+    make, buses, _, _ = pair
+    arm = make()
+    arm.connect()
+    arm.set_torque(True)
+    buses[0].faults.dead = set(range(1, 7))
+    said: list[str] = []
+
+    def off() -> None:
+        try:
+            arm.set_torque(False)
+        except ArmError as error:
+            said.extend(error.problems)
+
+    asks = threading.Thread(target=off)
+    asks.start()
+    until = time.monotonic() + 1.5
+    while any(buses[1].torque().values()):
+        assert time.monotonic() < until, "it does not wait for the other's answers"
+        time.sleep(0.01)
+    assert asks.is_alive()
+    asks.join()
+    (line,) = said
+    assert line.startswith(f"left_port {buses[0].port}: motor shoulder_pan (id 1), ")
+    assert line.endswith("does not say that it let go; none did")

@@ -184,6 +184,23 @@ def test_what_servos_were_told_by_somebody_else_is_held_when_they_say_it_twice()
     assert not arm.hear(1.01, np.array([0.02, 0.0]), TICK)  # that far it does not jump back
 
 
+def test_a_joint_that_gave_way_leaves_open_what_the_others_got() -> None:
+    arm = watchdog()
+    step = np.array([0.01, 0.02])
+    arm.hear(1.0, step, TICK)
+    arm.wrote(1.0, arm.due(1.0))  # and nobody says that it arrived
+    arm.place(np.array([0.5, 0.7]), np.array([True, False]))
+    np.testing.assert_array_equal(arm.written, [0.5, 0.02])
+    assert arm.unsure and arm.mode is Mode.HOLDING
+    assert not arm.hear(1.01, 2 * step, TICK)
+    near = np.array([0.5, 0.04])
+    arm.hear(1.01, near, TICK)
+    arm.wrote(1.01, q := arm.due(1.01))
+    np.testing.assert_allclose(q, [0.5, 0.02], atol=1e-9)  # from 0 it would be two steps
+    arm.got(q)
+    np.testing.assert_allclose(carried_out(arm, 1.02), near)
+
+
 @pytest.mark.parametrize("end", ["release", "lose"])
 def test_what_limp_servos_say_holds_nothing(end) -> None:
     arm = watchdog()
