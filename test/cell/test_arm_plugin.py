@@ -143,7 +143,7 @@ def test_a_plug_ins_robot_is_read_and_moved_and_found_again(domain, tmp_path, st
 
         cut = strings.with_suffix(".cut")
         cut.touch()
-        lost = "no answer: puppet: the strings are cut"
+        lost = "lost: puppet: the strings are cut"
         wait_until(lambda: watcher.says("arm") == lost, 20, "it is lost")
         cut.unlink()
         wait_until(lambda: watcher.says("arm") == "holding", 20, "it is found, and holds")
