@@ -179,7 +179,7 @@ class PlanningSceneConfig:
                            "pitch yaw", length=3, at_least=-6.2832, at_most=6.2832)  # fmt: skip
     except_objects: list[str] = key([], doc="take: all but these, as block_*")
     timeout: float = key(3.0, doc="take: s without word of the scene until the arm brakes",
-                         above=0.0)  # fmt: skip
+                         at_least=1.5)  # fmt: skip
     padding: float = key(0.0, doc="give: m by which zones are larger in the scene", at_least=0.0,
                          at_most=0.2)  # fmt: skip
 

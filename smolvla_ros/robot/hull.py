@@ -111,14 +111,17 @@ def hull_around(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     counter-clockwise seen from outside, and volume. What is flat is given a thickness of 0.2 mm.
 
     Raises:
-        MeshError: rounding leaves a point outside.
+        MeshError: rounding leaves a point outside, or nothing of them.
     """
     try:
         hull = _enclosing(points)
     except QhullError:
         # Flat, or a line: it has no inside until it is given a thickness.
         sides = np.vstack([np.eye(3), -np.eye(3)]) * _THICKNESS
-        hull = _enclosing((points[:, None, :] + sides).reshape(-1, 3))
+        try:
+            hull = _enclosing((points[:, None, :] + sides).reshape(-1, 3))
+        except QhullError as error:
+            raise MeshError("has no hull: its coordinates are too large") from error
     index = np.full(len(hull.points), -1)
     index[hull.vertices] = np.arange(len(hull.vertices))
     vertices, faces = hull.points[hull.vertices], index[hull.simplices]

@@ -246,6 +246,8 @@ def allow(matrix: Any, entry: type, wanted: Sequence[tuple[str, str]]) -> bool:
     """
     names = list(matrix.entry_names)
     rows = [list(e.enabled) for e in matrix.entry_values]
+    if any(len(column) != len(names) for column in (rows, *rows)):
+        return False  # no matrix
     before = [list(row) for row in rows]
     for name in dict.fromkeys(n for pair in wanted for n in pair):
         if name not in names:

@@ -28,6 +28,7 @@ from smolvla_ros.safety.goal import (
     Execution,
     Goal,
     Outcome,
+    on_the_arms_turn,
     read_tolerance,
     refused,
     with_derivatives,
@@ -109,7 +110,7 @@ class TrajectoryAction:
         handle._update_state(GoalEvent.EXECUTE)
         now = time.monotonic()
         try:
-            goal = self._read(handle.request)
+            goal = on_the_arms_turn(self._read(handle.request), self._endless())
             refusal = self._offer(now, handle.request, goal)
         except Refused as error:
             refusal = error
@@ -127,6 +128,16 @@ class TrajectoryAction:
         self._handle = handle
         self.status = f"executing, {goal.times[-1]:.1f} s"
         self._timer.reset()
+
+    def _endless(self) -> dict[str, float]:
+        """Joint that turns for ever → rad where it is sent now."""
+        with self._lock:
+            gate = self._gate
+            return {
+                name: float(q)
+                for name, q, end in zip(gate.names, gate.motion.q, gate.limits.upper, strict=True)
+                if np.isinf(end)
+            }
 
     def _read(self, request: Any) -> Goal:
         if request.multi_dof_trajectory.points or request.multi_dof_trajectory.joint_names:
@@ -160,6 +171,8 @@ class TrajectoryAction:
     def _offer(self, now: float, request: Any, goal: Goal) -> Refused | None:
         stamp = self._steady(now, seconds(request.trajectory.header.stamp) or None)
         times, delay = goal.times, 0.0
+        if len(times) and times[0] < 0.0:
+            raise Refused("time_order", f"first time_from_start is {times[0]:.3f} s")
         if stamp is not None and stamp > now:
             # To begin later is to have a later first row.
             delay, stamp = stamp - now, now
@@ -186,7 +199,8 @@ class TrajectoryAction:
             outcome = execution.step(now)
             clock = self._gate.clock
         self._looks += 1
-        if execution.desired is not None and (outcome is not None or self._looks % 2):
+        told = execution.desired is not None and not execution.cancelled
+        if told and (outcome is not None or self._looks % 2):
             self._handle.publish_feedback(self._feedback(execution, clock))
         if outcome is not None:
             if self._shadow and outcome.end is End.SUCCEEDED:

@@ -35,7 +35,8 @@ CHECK = "planning_scene"  # the counter's word
 _LOOK = 0.2  # s between two looks at what is there
 _ASK = 1.0  # s between two questions for the whole scene
 _PATIENCE = 2.0  # s for an answer
-_MAX_BYTES = 2_000_000  # of a scene: reading it takes 0.3 s
+_MAX_BYTES = 500_000  # of a change: reading it keeps the interpreter for 0.1 s
+_SLOW = 0.05  # s of reading a whole scene that are told of
 _SAME = 1e-4  # m, and of a rotation
 # MoveIt publishes with a depth of 100. A diff that is lost is made good by the next answer.
 _RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -79,6 +80,8 @@ class PlanningScene:
         self._asked: tuple[Future, float, int] | None = None  # its time, and the book's changes
         self._ask_at = 0.0
         self._answered_at = -np.inf  # when that service did last
+        self._worked = 0.0  # s that this thread had worked for when it asked
+        self._read_for = 0.0  # and from then to the answer
         self._wanted_of: Mapping[str, PlacedZone] | None = None
         self._wanted: dict[str, Any] = {}  # name in the scene → CollisionObject
         self._exempt: list[tuple[str, str]] = []  # names in the scene that may touch links
@@ -155,6 +158,11 @@ class PlanningScene:
                 words.append(f"held by the arm and not guarded: {held[:200]}")
             if book.octomap:
                 words.append("its octomap is not taken")
+        if self._read_for > _SLOW:
+            words.append(
+                f"reading the scene keeps everything waiting for {self._read_for:.2f} s, once a "
+                "second: simplify its meshes"
+            )
         if self._config.give:
             words.append(self._giving())
         return "; ".join(words)
@@ -189,26 +197,30 @@ class PlanningScene:
             self._not_taken(refusal)
         else:
             # Other nodes of MoveIt keep scenes of their own and publish them there when they
-            # start, empty ones mostly: the whole scene is move_group's, where it can be asked.
-            if scene.is_diff or not self._client.service_is_ready():
-                self._hear(scene, time.monotonic())
+            # start, empty ones mostly: the whole scene is move_group's, that is asked for it.
+            if scene.is_diff:
+                self._hear(scene)
             else:
                 self._ask_at = 0.0
         if not self._book.whole:
             self._ask_at = 0.0
 
-    def _hear(self, scene: Any, known_at: float) -> None:
-        """Take a scene over that was so at ``known_at``."""
+    def _hear(self, scene: Any, known_at: float | None = None) -> None:
+        """Take over a diff, or a whole scene, that was so at ``known_at``."""
         before = self._book.changes
         try:
             self._book.hear(scene)
         except Refused as refusal:
             self._not_taken(refusal)
             return
+        except Exception as error:  # nothing that comes in ends this thread
+            self._book.whole = False
+            self._not_taken(Refused(CHECK, f"cannot be read: {error!r}"))
+            return
         if not self._book.whole:
             return
         self._trouble = ""
-        if not scene.is_diff:
+        if known_at is not None:
             self._known_at = known_at
         if self._config.take:
             if self._book.changes != before:
@@ -229,7 +241,7 @@ class PlanningScene:
         if self._trouble:
             return f"not taken: {self._trouble}"
         if self._known_at is None:
-            return f"no whole planning scene yet from {self._topic}"
+            return f"no whole planning scene yet from {self._client.srv_name}"
         if now - self._known_at > self._config.timeout:
             return f"no word of the planning scene for {self._config.timeout} s"
         return ""
@@ -241,12 +253,8 @@ class PlanningScene:
         if self._asked is not None and now - self._asked[1] > _PATIENCE:
             self._client.remove_pending_request(self._asked[0])
             self._asked = None
-        ready = self._client.service_is_ready()
-        if ready and self._asked is None and now >= self._ask_at:
+        if self._asked is None and now >= self._ask_at and self._client.service_is_ready():
             self._ask(now)
-        elif not ready and self._book.whole and self._node.count_publishers(self._topic):
-            # A scene without that service: whoever publishes it would have told of a change.
-            self._known_at = now
         self._judge(now)
 
     def _ask(self, now: float) -> None:
@@ -257,6 +265,7 @@ class PlanningScene:
             | kinds.ROBOT_STATE_ATTACHED_OBJECTS
             | (kinds.ALLOWED_COLLISION_MATRIX if self._config.give else 0)
         )
+        self._worked = time.thread_time()
         future = self._client.call_async(request)
         self._asked, self._ask_at = (future, now, self._book.changes), now + _ASK
         future.add_done_callback(self._on_answer)
@@ -273,6 +282,7 @@ class PlanningScene:
             return
         scene = future.result().scene
         self._answered_at = time.monotonic()
+        self._read_for = time.thread_time() - self._worked
         if self._config.give:
             self._give(scene)
         if not self._config.take:

@@ -425,7 +425,7 @@ class Gate:
     def keep(self, now: float, source: str) -> None:
         """``source`` keeps the arm, where it has it: what it asked for is not done yet."""
         if self._arbiter.active == source:
-            self._arbiter.take(now, self._arbiter.source(source))
+            self._arbiter.carry_on(now)
 
     def enable(self, now: float) -> None:
         """Take the arm where it is measured to be; only commands observed later count.

@@ -6,12 +6,13 @@ its place: the numbers and their meaning are those of control_msgs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
 import numpy as np
-from scipy.interpolate import BPoly
+from scipy.interpolate import CubicHermiteSpline, PPoly
 
 from smolvla_ros.safety.command import MAX_POINTS, Refused
 from smolvla_ros.safety.gate import Gate
@@ -105,9 +106,12 @@ def read_tolerance(
         Refused: a joint that the goal does not move, no number, or an acceleration, which
             nobody measures.
     """
+    if len(given) > len(names):
+        raise Refused("tolerance", f"{len(given)} tolerances, {len(names)} joints")
     position, velocity = np.full(len(names), default), np.full(len(names), np.inf)
+    columns = {name: i for i, name in enumerate(names)}
     for name, *values in given:
-        if name not in names:
+        if name not in columns:
             raise Refused("unknown_joint", f"tolerance of joint {name}, which the goal lacks")
         if not np.isfinite(values).all():
             raise Refused("not_finite", f"tolerance of joint {name}: {values}")
@@ -115,7 +119,7 @@ def read_tolerance(
             raise Refused("tolerance", f"joint {name}: accelerations are not measured; write 0")
         for kept, value in zip((position, velocity), values, strict=False):
             if value:
-                kept[list(names).index(name)] = value if value > 0 else np.inf
+                kept[columns[name]] = value if value > 0 else np.inf
     return Tolerance(position, velocity)
 
 
@@ -135,10 +139,10 @@ def with_derivatives(
     """
     if not any(len(v) for v in velocities) or len(positions) < 2:
         return times, positions
-    known = {"velocities": velocities}
+    known = [positions, velocities]
     if any(len(a) for a in accelerations):
-        known["accelerations"] = accelerations
-    for what, rows in known.items():
+        known.append(accelerations)
+    for what, rows in zip(("velocities", "accelerations"), known[1:], strict=False):
         for k, (point, values) in enumerate(zip(positions, rows, strict=True)):
             if len(values) != len(point):
                 raise Refused(
@@ -157,8 +161,51 @@ def with_derivatives(
         a + (b - a) * np.arange(n) / n for a, b, n in zip(times[:-1], times[1:], parts, strict=True)
     ]
     dense = np.append(np.concatenate(dense), times[-1])
-    path = BPoly.from_derivatives(times, np.stack([positions, *known.values()], axis=1))
+    if len(dense) == len(times):
+        return times, positions
+    path = _path(np.asarray(times, float), *(np.array(rows, float) for rows in known))
     return dense.tolist(), path(dense).tolist()
+
+
+def _path(
+    t: np.ndarray, q: np.ndarray, v: np.ndarray, a: np.ndarray | None = None
+) -> CubicHermiteSpline | PPoly:
+    """Through ``[N, M]`` points at ``[N]`` s with their derivatives. All pieces at once: this is
+    the thread that hears joint states and `stop`."""
+    if a is None:
+        return CubicHermiteSpline(t, q, v)
+    # A quintic a piece, by what its cubic Taylor polynomial misses at the next point.
+    h = np.diff(t)[:, None]
+    place = q[1:] - q[:-1] - h * (v[:-1] + h / 2 * a[:-1])
+    slope = h * (v[1:] - v[:-1] - h * a[:-1])
+    bend = h**2 * (a[1:] - a[:-1])
+    powers = [
+        (6 * place - 3 * slope + bend / 2) / h**5,
+        (-15 * place + 7 * slope - bend) / h**4,
+        (10 * place - 4 * slope + bend / 2) / h**3,
+        a[:-1] / 2,
+        v[:-1],
+        q[:-1],
+    ]
+    return PPoly(np.array(powers), t)
+
+
+def on_the_arms_turn(goal: Goal, q: Mapping[str, float]) -> Goal:
+    """The same goal where the arm is: a joint that turns for ever may have gone round, and plans
+    are within half a turn.
+
+    Args:
+        q: joint that has no end → rad where it is.
+    """
+    rows = goal.positions
+    turned = [i for i, name in enumerate(goal.names) if name in q]
+    whole = len(rows) and {len(row) for row in rows} == {len(goal.names)}
+    if not turned or not whole or not np.isfinite(rows[0]).all():
+        return goal
+    rows = np.array(rows, dtype=float)
+    here = np.array([q[goal.names[i]] for i in turned])
+    rows[:, turned] += math.tau * np.round((here - rows[0, turned]) / math.tau)
+    return replace(goal, positions=rows.tolist())
 
 
 class Execution:
@@ -177,7 +224,7 @@ class Execution:
         self.actual = self._measured()
         self.actual_rate = np.zeros(len(self._joints))
         self._before = [(now, self.actual)]
-        self._cancelled = False
+        self.cancelled = False
         self._done_at: float | None = None
         self._kept_off = ""  # the newest thing that the gate kept the arm from
 
@@ -189,7 +236,7 @@ class Execution:
     def cancel(self) -> None:
         """Brake; the goal ends once the arm is at rest."""
         self._gate.cancel(self._source, "the goal was cancelled")
-        self._cancelled = True
+        self.cancelled = True
 
     def replaced(self) -> Outcome:
         """The end of a goal that the next one has taken over from."""
@@ -199,8 +246,11 @@ class Execution:
         """Look at where the arm is; the outcome once there is one. Call it often (40 Hz)."""
         gate = self._gate
         self._measure(now)
-        if self._cancelled:
-            if gate.motion.at_rest or gate.active_source not in ("", self._source):
+        if self.cancelled:
+            if gate.active_source not in ("", self._source):
+                text = f"cancelled; {gate.active_source} has the arm"
+                return Outcome(End.CANCELED, ErrorCode.SUCCESSFUL, text)
+            if gate.motion.at_rest:
                 return Outcome(End.CANCELED, ErrorCode.SUCCESSFUL, "cancelled; the arm is at rest")
             return None
         if not gate.follows(self._source):
@@ -239,6 +289,8 @@ class Execution:
         off = self._off(self.goal.end, self.desired, self.desired_rate)
         if not off:
             return Outcome(End.SUCCEEDED, ErrorCode.SUCCESSFUL, "")
+        if gate.active_source != self._source:  # disabled and enabled between two looks
+            return self._aborted(ErrorCode.INVALID_GOAL, f"it has lost the arm, short of it: {off}")
         if now - self._done_at < self.goal.time:
             gate.keep(now, self._source)  # until the arm has come there, or time is up
             return None

@@ -191,8 +191,6 @@ class Stream:
     whatever was before it, so that nothing adds up.
     """
 
-    jump = 0.0
-
     def __init__(self, dt: float, limits: Limits):
         self._dt, self._limits = dt, limits
         self._points: list[np.ndarray] = []  # the newest three at most

@@ -216,3 +216,7 @@ def test_a_matrix_gets_pairs_and_keeps_what_it_has() -> None:
     ]
     assert not allow(matrix, AllowedCollisionEntry, [("a", "z")])
     assert not allow(AllowedCollisionMatrix(), AllowedCollisionEntry, [])
+    for rows in ([[False]], [[False], [False, True]]):
+        ragged = [AllowedCollisionEntry(enabled=row) for row in rows]
+        odd = AllowedCollisionMatrix(entry_names=["a", "b"], entry_values=ragged)
+        assert not allow(odd, AllowedCollisionEntry, [("z", "a")])

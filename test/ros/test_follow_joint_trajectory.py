@@ -268,6 +268,30 @@ def test_a_goal_may_begin_later(bench):
     assert bench.result(handle)[0] == SUCCEEDED
 
 
+def test_a_goal_before_its_own_beginning_is_refused_whenever_it_begins(bench):
+    bench.enable()
+    for ahead in (0.0, 2.0):
+        goal = bench.goal(seconds=0.5)
+        goal.trajectory.points[0].time_from_start = messages.duration_msg(-1.0)
+        if ahead:
+            at = bench.node.get_clock().now().nanoseconds * 1e-9 + ahead
+            goal.trajectory.header.stamp = messages.time_msg(at)
+        status, _, text = bench.result(bench.send(goal))
+        assert status == ABORTED and text.startswith("time_order: ")
+
+
+def test_a_cancelled_goal_is_told_no_more_of(bench):
+    bench.enable()
+    handle = bench.send(bench.goal(seconds=2.0))
+    bench.until(lambda: len(bench.feedback) > 5)
+    bench.until(handle.cancel_goal_async().done)
+    told = len(bench.feedback)
+    assert bench.result(handle)[0] == CANCELED
+    assert len(bench.feedback) == told
+    into = [messages.seconds(f.desired.time_from_start) for f in bench.feedback]
+    assert max(into) < 1.5
+
+
 def test_in_a_namespace_the_action_is_in_it(context, action):
     bench = Bench(context, namespace="left").connect(action, f"/left/{MOVEIT.topic}").enable()
     assert bench.result(bench.send(bench.goal(seconds=0.5)))[0] == SUCCEEDED

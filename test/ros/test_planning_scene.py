@@ -206,30 +206,56 @@ def test_a_scene_that_falls_silent_hinders_and_its_objects_stay(make, move_group
     bench.until(lambda: not bench.places and not bench.hindrance)
 
 
-def test_a_scene_without_the_service_is_known_while_it_has_a_publisher(make, move_group):
+def test_no_other_node_s_scene_stands_for_a_move_group_that_is_not_there(make, move_group):
     from moveit_msgs.msg import PlanningScene as Message
 
-    bench = make(take=True, timeout=1.0)
-    publisher = bench.other.create_publisher(Message, "monitored_planning_scene", 10)
-    bench.until(publisher.get_subscription_count)
-    thing, scene = move_group.thing, move_group.scene
-    publisher.publish(scene(thing("a", box=BOX)))
-    bench.spin(0.5)
-    assert bench.hindrance and not bench.places, "a diff to a scene that was never heard"
-    publisher.publish(scene(thing("a", box=BOX), diff=False))
-    publisher.publish(scene(thing("b", box=BOX)))
-    bench.until(lambda: len(bench.places) == 2)
-    bench.spin(2.0)
-    assert bench.hindrance == ""
-    publisher.publish(scene(thing("c", prism=(0.1,))))
-    bench.until(lambda: "not taken: object 'c'" in bench.hindrance)
-    publisher.publish(scene(thing("d", box=BOX)))
-    bench.spin(0.5)
-    assert len(bench.places) == 2 and bench.hindrance, "until a whole one comes"
-    publisher.publish(scene(thing("d", box=BOX), diff=False))
-    bench.until(lambda: list(bench.places) == ["scene/d/0"] and not bench.hindrance)
-    bench.other.destroy_publisher(publisher)
-    bench.until(lambda: "no word" in bench.hindrance)
+    bench = make(take=True, timeout=1.5)
+    servo = bench.node.create_publisher(Message, "/monitored_planning_scene", 10)
+    bench.until(servo.get_subscription_count)
+    servo.publish(move_group.scene(diff=False))
+    bench.spin(1.0)
+    assert "no whole planning scene yet" in bench.hindrance, "an empty one of its own"
+    moveit = move_group.MoveGroup(bench.other)
+    moveit.add(move_group.thing("cup", box=BOX))
+    bench.until(lambda: bench.places and not bench.hindrance)
+    moveit.leave(bench.other)
+    bench.until(lambda: "no word of the planning scene" in bench.hindrance)
+    servo.publish(move_group.scene(diff=False))
+    bench.spin(1.0)
+    assert "no word of the planning scene" in bench.hindrance
+    assert list(bench.places) == ["scene/cup/0"], "what was there stays"
+
+
+def test_a_diff_that_nobody_can_read_hinders_until_a_whole_scene_comes(make, move_group):
+    bench = make(take=True)
+    moveit = move_group.MoveGroup(bench.other)
+    moveit.add(move_group.thing("a", box=BOX))
+    bench.until(lambda: len(bench.places) == 1)
+    moveit.publish(move_group.scene(move_group.thing("c", prism=(0.1,))))
+    bench.until(lambda: any("object 'c'" in r for r in bench.refusals))
+    bench.until(lambda: not bench.hindrance)
+    assert list(bench.places) == ["scene/a/0"]
+
+
+def test_what_no_hull_can_be_made_of_is_refused_and_the_next_scene_is_heard(make, move_group):
+    bench = make(take=True)
+    moveit = move_group.MoveGroup(bench.other)
+    bench.until(lambda: not bench.hindrance)
+    far = [(1e80, 0.0, 0.0), (0.0, 1e80, 0.0), (0.0, 0.0, 1e80), (1e80, 1e80, 1e80)]
+    moveit.add(move_group.thing("far", mesh=far))
+    bench.until(lambda: "'far'" in bench.hindrance)
+    moveit.remove("far")
+    bench.until(lambda: not bench.hindrance)
+
+
+def test_a_scene_that_takes_long_to_read_is_told_of(make, move_group):
+    bench = make(take=True)
+    moveit = move_group.MoveGroup(bench.other)
+    points = np.random.default_rng(0).normal(size=(20000, 3))
+    moveit.add(move_group.thing("cloud", mesh=points.tolist()))
+    bench.until(lambda: "simplify its meshes" in bench.scene.status)
+    moveit.remove("cloud")
+    bench.until(lambda: "simplify" not in bench.scene.status)
 
 
 def test_what_nobody_can_read_hinders_and_the_next_answer_makes_it_good(make, move_group):
@@ -287,7 +313,7 @@ def test_zones_are_given_and_made_good_and_what_may_touch_them(make, move_group)
 
 def test_zones_are_not_said_to_be_given_by_a_move_group_that_has_gone(make, move_group):
     cell, _ = tabletop()
-    bench = make(give=True, timeout=1.0)
+    bench = make(give=True, timeout=1.5)
     bench.placed(bin=cell.safety_monitor.zones["bin"])
     moveit = move_group.MoveGroup(bench.other, ["base_link"])
     bench.until(lambda: bench.scene.status == "1 zones given")

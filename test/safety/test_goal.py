@@ -1,11 +1,15 @@
 """Goals of an action on the shipped cell: carried out, ended, and what they say of it."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from cells import TABLETOP, Run
 from oracle import Oracle
+from scipy.interpolate import BPoly
+from trial import Trial, write_cell
+from turret import CONTACTS, TURRET
 
 from smolvla_ros.cell import SourceConfig
 from smolvla_ros.safety import Refused, State
@@ -15,6 +19,7 @@ from smolvla_ros.safety.goal import (
     ErrorCode,
     Execution,
     Goal,
+    on_the_arms_turn,
     read_tolerance,
     refused,
     with_derivatives,
@@ -326,6 +331,73 @@ def test_accelerations_say_more_of_it():
     np.testing.assert_allclose(rows, path(np.array(times)), atol=1e-5)
     _, cubic = with_derivatives(ends, d[1], velocities, NONE)
     assert np.abs(np.array(cubic) - rows).max() > 0.01
+
+
+def test_a_path_goes_through_many_uneven_points_with_their_derivatives():
+    rng = np.random.default_rng(3)
+    times = np.cumsum(rng.uniform(0.021, 0.06, 300))
+    q, v, a = rng.normal(size=(3, 300, 6))
+    for more in (NONE * 150, a):
+        dense, rows = with_derivatives(times, q, v, more)
+        dense, rows = np.array(dense), np.array(rows)
+        at = np.searchsorted(dense, times)
+        np.testing.assert_allclose(rows[at], q, atol=1e-9)
+        with_a = len(more[0]) > 0
+        known = [q, v, a][: 2 + with_a]
+        ours = BPoly.from_derivatives(times, np.stack(known, axis=1))(dense)
+        np.testing.assert_allclose(rows, ours, atol=1e-8)
+
+
+def test_a_plan_within_half_a_turn_is_taken_on_the_turn_on_which_the_arm_is(tmp_path):
+    sources = {"moveit": replace(SOURCES["moveit"], start_tolerance=0.1)}
+    cell = write_cell(tmp_path, TURRET, CONTACTS)
+    there = np.array([3.5, 0.0, 0.0])
+    trial = Trial(there, cell=cell, sources=sources).enable()
+    names, turn = list(trial.robot.names), trial.names.index("turn")
+    times = np.linspace(0.0, 1.0, 11).tolist()
+    rows = np.tile(there, (11, 1))
+    rows[:, turn] += 0.2 * np.array(times) ** 2 * (3 - 2 * np.array(times)) - math.tau
+    any_ = read_tolerance([], names, 1.0)
+    goal = Goal(names, times, rows.tolist(), any_, any_, 1.0)
+    refusal = trial.say(times, goal.positions, source="moveit", stamp=None)
+    assert refusal.check == "start_pose", "a gate takes numbers as they are"
+    turned = on_the_arms_turn(goal, {"turn": 3.5})
+    np.testing.assert_allclose(np.array(turned.positions)[[0, -1], turn], [3.5, 3.7], atol=1e-9)
+    assert trial.say(times, turned.positions, source="moveit", stamp=None) is None
+    trial.ticks(150)
+    assert trial.q[turn] == pytest.approx(3.7, abs=1e-3)
+    # What cannot be read stays as it is: the gate says why.
+    for odd in ([], [[1.0]], [[np.nan] * 3, [0.0] * 3]):
+        same = replace(goal, positions=odd)
+        assert on_the_arms_turn(same, {"turn": 3.5}) is same
+    assert on_the_arms_turn(goal, {}) is goal
+
+
+def test_a_goal_that_nobody_has_any_more_ends():
+    cell = Cell(tracking_error=1.0, tracking_error_hard=2.0)
+    execution = cell.send(cell.goal(seconds=1.0, path=np.inf, time=np.inf))
+    for _ in range(150):
+        before = cell.q[0]
+        cell.ticks(1)
+        cell.q[0] = before
+        assert execution.step(cell.now) is None
+    cell.gate.disable()
+    cell.gate.tick(cell.now)
+    cell.gate.enable(cell.now)
+    outcome = execution.step(cell.now)
+    assert outcome.end is End.ABORTED and "it has lost the arm" in outcome.text
+
+
+def test_a_cancel_says_who_has_the_arm_where_it_is_another():
+    cell = Cell()
+    execution = cell.send(cell.goal())
+    cell.ticks(60)
+    there = (cell.robot.names, [0.0, 1.0], [cell.q, cell.q + 0.2 * LIFT])
+    assert cell.gate.offer(cell.now, "teleop", None, *there) is None
+    cell.ticks(1)
+    execution.cancel()
+    outcome = execution.step(cell.now)
+    assert (outcome.end, outcome.text) == (End.CANCELED, "cancelled; teleop has the arm")
 
 
 def test_without_velocities_the_points_stay_as_they_are():
