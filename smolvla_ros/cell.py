@@ -108,7 +108,7 @@ OUTPUT_TOPICS = {"JointTrajectory": "arm/joint_trajectory", "Float64MultiArray":
 class SourceConfig:
     """One source of commands."""
 
-    topic: str = key(doc="topic (or action), relative to the node's namespace")
+    topic: str = key(doc="topic (or action), relative to the node's namespace", ros_name=True)
     type: str = key("JointTrajectory", doc="type of message or action", choices=SOURCE_TYPES)
     priority: int = key(0, doc="a higher one takes over from a lower one")
     timeout: float | None = key(None, doc="s of silence until it lets go; absent: command_timeout",
@@ -137,7 +137,8 @@ class OutputConfig:
     """What leaves the monitor."""
 
     type: str = key("JointTrajectory", doc="message type", choices=tuple(OUTPUT_TOPICS))
-    topic: str = key("", doc="topic; absent: arm/joint_trajectory or arm/commands")
+    topic: str = key("", doc="topic; absent: arm/joint_trajectory or arm/commands",
+                     ros_name=True)  # fmt: skip
     joints: list[str] = key([], doc="order of a Float64MultiArray; absent: the URDF's")
     ahead: float = key(
         0.0,
@@ -160,7 +161,7 @@ class OutputConfig:
 class ObstaclesConfig:
     """Obstacles that come and go, beside the zones."""
 
-    topic: str = key(doc="visualization_msgs/MarkerArray")
+    topic: str = key(doc="visualization_msgs/MarkerArray", ros_name=True)
     timeout: float = key(0.5, doc="s of silence until the arm brakes", above=0.0)
     speed: float = key(0.0, doc="m/s by which they are grown while no word comes", at_least=0.0)
 
@@ -271,7 +272,7 @@ class MonitorConfig:
 class CameraConfig:
     """One camera stream the policy sees."""
 
-    topic: str = key(doc="Image topic; CompressedImage where transport says so")
+    topic: str = key(doc="Image topic; CompressedImage where transport says so", ros_name=True)
     feature: str = key(doc="the checkpoint's name for it, observation.images.…")
     transport: str = key("raw", doc="what the topic carries", choices=TRANSPORTS)
     reliability: str = key("best_effort", doc="of the subscription", choices=RELIABILITIES)
@@ -420,7 +421,7 @@ class CameraNodeConfig:
     """Parameters of the camera node."""
 
     robot: RobotConfig | None = key(None, doc="as for every node; not read")
-    cameras: dict[str, CameraDeviceConfig] = key(doc="camera name → device")
+    cameras: dict[str, CameraDeviceConfig] = key(doc="camera name → device", ros_name=True)
 
 
 @dataclass(frozen=True, kw_only=True)

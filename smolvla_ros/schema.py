@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from array import array
@@ -33,11 +34,17 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
+# https://design.ros2.org/articles/topic_and_service_names.html
+_ROS_NAME = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+_A_NAME = "letters, digits, _ and /, and no digit first"
+
+
 def key(default: Any = dataclasses.MISSING, *, doc: str, **rules: Any) -> Any:
     """A dataclass field of a configuration.
 
     ``rules``: ``above``/``at_least``/``at_most`` bound a number (or each number of a
-    list), ``length`` fixes a list's length, ``choices`` lists the allowed strings.
+    list), ``length`` fixes a list's length, ``choices`` lists the allowed strings, ``ros_name``
+    says that a string, or each key of a dict, names a ROS topic or a part of one.
     Without ``default`` the key is required. A list, a dict or a dataclass type as default
     is made anew for each document.
     """
@@ -166,6 +173,13 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping, problems: list[st
         if not isinstance(value, Mapping):
             problems.append(f"{path}: is {_show(value)}; write named groups below it")
             return None
+        if rules.get("ros_name"):
+            rules = {rule: bound for rule, bound in rules.items() if rule != "ros_name"}
+            problems += [
+                f"{path}: {str(k)!r} is no ROS name; write {_A_NAME}"
+                for k in value
+                if not _ROS_NAME.fullmatch(str(k))
+            ]
         return {
             str(k): _convert(args[1], v, _join(path, k), rules, problems) for k, v in value.items()
         }
@@ -197,6 +211,7 @@ def _scalar(kind: type, value: Any, path: str, rules: Mapping, problems: list[st
         ("at_least", lambda v, b: v >= b, "a value of at least {}"),
         ("at_most", lambda v, b: v <= b, "a value of at most {}"),
         ("choices", lambda v, b: v in b, "one of {}"),
+        ("ros_name", lambda v, _: not v or _ROS_NAME.fullmatch(v), f"a ROS name: {_A_NAME}"),
     )
     for rule, test, wanted in checks:
         bound = rules.get(rule)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smolvla_ros.cell import CameraNodeConfig, SourceConfig
 from smolvla_ros.schema import ConfigError, key, load, unflatten
 
 
@@ -180,3 +181,21 @@ def test_somebody_elses_settings_pass_as_they_are_and_as_plain_lists() -> None:
     settings = load(Device, {"settings": given}, "f.yaml").settings
     assert settings == given | {"gains": [1.0, 2.0]}
     assert type(settings["gains"]) is list
+
+
+@pytest.mark.parametrize("name", ["2cam", "wrist cam", "front-left", "a//b", "/", "a/"])
+def test_what_is_to_be_a_ros_name_and_is_none_is_said_before_ros_does(name) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(CameraNodeConfig, {"cameras": {name: {"type": "opencv"}, "b": {"typ": 1}}}, "c")
+    first, *others = error.value.problems
+    assert first == (
+        f"c: cameras: {name!r} is no ROS name; write letters, digits, _ and /, and no digit first"
+    )
+    assert others, "and what else is wrong is said too"
+    with pytest.raises(ConfigError, match=r"topic: is .*; write a ROS name: letters"):
+        load(SourceConfig, {"topic": name}, "c: sources.hand")
+
+
+@pytest.mark.parametrize("name", ["a", "/a/b_2", "~/x", "left/front"])
+def test_ros_names_pass(name) -> None:
+    assert load(SourceConfig, {"topic": name}, "c").topic == name

@@ -22,6 +22,9 @@ _SPAN = 30  # pictures over which the rate is taken
 
 log = logging.getLogger(__name__)
 
+CONNECTING = "connecting"
+"""What a stream says before its camera was first there."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -152,7 +155,7 @@ class CameraStream:
 
     Args:
         camera: what is read. use: called with every picture, in that thread; what it raises
-            ends the stream. rate: Hz at most; None: every picture.
+            ends the stream, but for a Lost. rate: Hz at most; None: every picture.
     """
 
     def __init__(
@@ -162,7 +165,7 @@ class CameraStream:
         self._pace = Pace(rate)
         self._closing = threading.Event()
         self._times: list[float] = []  # of the newest pictures
-        self.lost = "connecting"
+        self.lost = CONNECTING
         """Why there are no pictures; empty while there are."""
         self.losses = 0
         """How often it was lost since it was first there."""

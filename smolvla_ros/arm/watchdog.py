@@ -20,7 +20,7 @@ _LATE = 0.03  # s by which set-points may be late, and then come at once
 class Mode(Enum):
     """What the driver does."""
 
-    OFF = "torque off"
+    OFF = "no torque"
     HOLDING = "holding"
     FOLLOWING = "following"
     LOST = "lost"

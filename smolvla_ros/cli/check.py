@@ -16,6 +16,7 @@ from typing import Any
 
 from smolvla_ros.cell import Cell, load_cell
 from smolvla_ros.cli.check_arm import examine_arm
+from smolvla_ros.cli.check_devices import examine_devices
 from smolvla_ros.cli.check_driver import examine_driver
 from smolvla_ros.finding import Finding, errors
 from smolvla_ros.robot import RobotModel
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     robot, found = examine_arm(cell)
     if robot is not None:
         with contextlib.redirect_stdout(sys.stderr):
-            found += examine_driver(cell, robot)
+            found += [*examine_driver(cell, robot), *examine_devices(cell, robot)]
     about, sizes = None, {}
     if cell.vla is None:
         found.append(Finding("warning", "vla", "no section: no policy runs in this cell"))

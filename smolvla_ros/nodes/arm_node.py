@@ -134,7 +134,7 @@ class ArmNode(Node):
         elif report.alarms:
             level, words = ERROR, f"{mode.value}; {'; '.join(report.alarms)}"
         elif report.limp:
-            level, words = WARN, f"no torque: {', '.join(report.limp)}; ~/torque holds the arm"
+            level, words = WARN, f"no torque: {', '.join(report.limp)}; arm/torque holds the arm"
         elif report.away:
             level, words = (
                 WARN,

@@ -10,7 +10,8 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from smolvla_ros.arm.camera import CameraStream, LerobotCamera, Picture
+from smolvla_ros.arm.camera import CONNECTING, CameraStream, LerobotCamera, Picture
+from smolvla_ros.arm.devices import Lost
 from smolvla_ros.cell import beside
 from smolvla_ros.ros import messages, qos
 from smolvla_ros.ros.camera_info import read_camera_info
@@ -74,9 +75,9 @@ class CameraNode(Node):
         height, width, _ = picture.rgb.shape
         info = self._infos[name] or CameraInfo(width=width, height=height)
         if (info.width, info.height) != (width, height):
-            raise ConfigError(
-                f"camera.cameras.{name}.calibration: is of {info.width}x{info.height} pictures, "
-                f"the camera gives {width}x{height}; calibrate at that size, or set the device's"
+            raise Lost(
+                f"{config.calibration} is of {info.width}x{info.height} pictures, the camera gives "
+                f"{width}x{height}; calibrate at that size, or set the device's"
             )
         raw, compressed, infos = self._out[name]
         if raw.get_subscription_count():
@@ -95,14 +96,18 @@ class CameraNode(Node):
                 error = stream.failure
                 wrong = isinstance(error, ConfigError)
                 self.failure = error if wrong else Fatal(f"{name}: its thread died: {error!r}")
-        lost = [f"{name}: {stream.lost}" for name, stream in self._streams.items() if stream.lost]
+        lost = [
+            f"{name}: {stream.lost}"
+            for name, stream in self._streams.items()
+            if stream.lost not in ("", CONNECTING)
+        ]
         for text in self._told.news(lost):
             self.get_logger().warning(text)
 
     def _status(self) -> Status:
         lost = {name: stream.lost for name, stream in self._streams.items() if stream.lost}
         words = "; ".join(f"{name}: {why}" for name, why in lost.items())
-        if any(why != "connecting" for why in lost.values()):
+        if any(why != CONNECTING for why in lost.values()):
             return Status(ERROR, f"no pictures: {words}", self._values)
         return Status(WARN if lost else OK, words or "publishing pictures", self._values)
 

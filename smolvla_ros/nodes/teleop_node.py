@@ -106,6 +106,11 @@ class TeleopNode(Node):
                     self._read_on()
                 except Lost as error:
                     self._lose(str(error))
+                except ConfigError as error:
+                    if self._answered == -float("inf"):
+                        raise
+                    # It was right before, and another one has been plugged in since.
+                    self._lose("; ".join(error.problems))
                 finally:
                     self._device.close()
                 self._closing.wait(_RETRY)

@@ -46,7 +46,10 @@ def read_camera_info(path: Path) -> CameraInfo:
         ConfigError: the file is not there, or is no calibration.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; write it with ROS's camera_calibration")
+        raise ConfigError(
+            f"{path}: no such file; write it with ROS's camera_calibration, "
+            "or leave calibration out"
+        )
     found = load(_Calibration, read_yaml(path), str(path))
     return CameraInfo(
         width=found.image_width,

@@ -147,29 +147,48 @@ def test_nothing_is_published_that_nobody_hears(domain, tmp_path, published):
             rclpy.shutdown()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"type": "webcam"}, "cameras.front.type: is 'webcam'; LeRobot and its plug-ins know"),
-        ({"calibration": "small.yaml"}, "is of 80x120 pictures, the camera gives 160x120"),
-    ],
-    ids=["another type", "another size"],
-)
-def test_what_cannot_work_ends_the_node_with_one_line(domain, tmp_path, change, words):
+@pytest.mark.timeout(400)
+def test_a_camera_of_another_size_than_its_calibration_gives_nothing_and_the_others_go_on(
+    domain, tmp_path
+):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(CALIBRATION | {"image_width": 80}))
-    with Pipe(tmp_path / "front.y4m") as pipe:
-        cell = write_cell(tmp_path, front=device(pipe.path) | change)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "smolvla_ros.nodes.camera_node"),
-                *("--ros-args", "--params-file", str(cell)),
-            ],
-            env=environment(domain),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+    _, robot = tabletop()
+    with Pipe(tmp_path / "front.y4m") as front, Pipe(tmp_path / "wrist.y4m") as wrist:
+        cell = write_cell(
+            tmp_path, front=device(front.path, calibration="small.yaml"), wrist=device(wrist.path)
         )
+        wrong, others = [], []
+        with (
+            Watcher(robot.names, domain) as watcher,
+            CellProcesses(cell, ["camera"], domain, tmp_path) as nodes,
+        ):
+            say = watcher.node.create_subscription
+            say(Image, "front/image_raw", wrong.append, qos.SENSOR_DATA)
+            say(Image, "wrist/image_raw", others.append, qos.SENSOR_DATA)
+            words = (
+                "no pictures: front: small.yaml is of 80x120 pictures, the camera gives 160x120; "
+                "calibrate at that size, or set the device's"
+            )
+            wait_until(lambda: watcher.says("camera") == words or nodes.check(), PATIENCE, words)
+            before = len(others)
+            wait_until(lambda: len(others) > before + 10, 20, "the other camera goes on")
+            assert not wrong, "its matrix would be wrong"
+            nodes.check()
+
+
+def test_a_camera_that_lerobot_does_not_know_ends_the_node_with_one_line(domain, tmp_path):
+    cell = write_cell(tmp_path, front=device("/dev/video0") | {"type": "webcam"})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "smolvla_ros.nodes.camera_node"),
+            *("--ros-args", "--params-file", str(cell)),
+        ],
+        env=environment(domain),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert done.returncode == 2
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
-    assert words in line
+    assert "cameras.front.type: is 'webcam'; LeRobot and its plug-ins know" in line

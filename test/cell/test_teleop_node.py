@@ -47,13 +47,16 @@ PUPPET = """
         name = "puppet"
         action_features = {}
         feedback_features = {}
-        is_calibrated = True
 
         def __init__(self, config):
             super().__init__(config)
             self._config, self._there = config, False
 
         is_connected = property(lambda self: self._there)
+
+        @property
+        def is_calibrated(self):
+            return not self._config.strings.with_suffix(".another").exists()
 
         def connect(self, calibrate=True):
             self._there = True
@@ -278,6 +281,37 @@ def test_a_leader_that_hung_does_not_take_the_arm_to_where_it_is_by_then(domain,
         assert call(arm, "start")[0]
         wait_until(lambda: len(arm.rows) > before, 20, "it leads again")
         assert abs(arm.rows[before]["shoulder_pan"] - arm.ready[0]) < 0.1, "from where the arm is"
+
+
+@pytest.mark.timeout(600)
+def test_another_leader_that_is_plugged_in_later_is_not_led_by_and_the_node_goes_on(
+    domain, tmp_path, puppet
+):
+    strings, pull = puppet
+    cell = write_cell(
+        tmp_path,
+        type="puppet",
+        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        joint_map={"shoulder_pan": {"unit": "radians", "motor": "pan"}},
+    )
+    place = {"pan.pos": tabletop()[1].pose("ready")[0]}
+    pull(**place)
+    with teleop(domain, tmp_path, cell) as arm:
+        assert call(arm, "start")[0]
+        wait_until(lambda: arm.rows, 20, "it leads")
+        another = strings.with_suffix(".another")
+        another.touch()
+        strings.unlink()
+        says(arm, "no teleoperator: ", "its motors hold another calibration than ")
+        started, words = call(arm, "start")
+        assert not started and "another calibration" in words
+        pull(**place)
+        assert arm.is_silent()
+        another.unlink()
+        says(arm, "paused: it was lost: ")
+        assert call(arm, "start")[0]
+        before = len(arm.rows)
+        wait_until(lambda: len(arm.rows) > before, 20, "it leads again")
 
 
 def height(arm, row):
