@@ -26,6 +26,13 @@ class Finding:
         return f"{self.subject}: {self.text}" + (f"; {self.fix}" if self.fix else "")
 
 
+def problem(line: str, path: object) -> Finding:
+    """A line of a ConfigError of the file ``path`` as a finding."""
+    subject, _, text = line.removeprefix(f"{path}: ").partition(": ")
+    text, _, fix = text.partition("; ")
+    return Finding("error", subject, text, fix)
+
+
 def errors(findings: Iterable[Finding]) -> list[Finding]:
     """Those that keep a policy from running."""
     return [f for f in findings if f.level == "error"]

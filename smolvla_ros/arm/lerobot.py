@@ -488,7 +488,7 @@ class LeRobotArm:
         try:
             self.robot.send_action(dict(zip(self._keys, map(float, values), strict=True)))
             self._sent = positions
-        except Exception as error:
+        except Exception as error:  # as for reads
             self.errors["write"] += 1
             self._recover()
             raise ArmError(f"cannot be sent: {one_line(error)}") from error
@@ -500,12 +500,12 @@ class LeRobotArm:
         Raises:
             ArmError: it could not be sent.
         """
-        values = dict(zip(self._keys, map(float, self._map.to_policy(positions)), strict=True))
+        values = map(float, self._map.to_policy(positions))
+        sent = {k: v for k, v, w in zip(self._keys, values, which, strict=True) if w}
         for prefix, bus in self._buses.items():
-            names = {name: f"{prefix}{name}" for name in bus.motors}
-            sent = {n: name for n, name in names.items() if self.driven_by([name])[which].any()}
-            if sent:
-                bus.place({n: values[f"{name}.pos"] for n, name in sent.items()})
+            keys = {motor: f"{prefix}{motor}.pos" for motor in bus.motors}
+            if mine := {motor: sent[k] for motor, k in keys.items() if k in sent}:
+                bus.place(mine)
 
     def told(self) -> np.ndarray:
         """``[D]`` rad that the motors say they were sent to last, to :attr:`resolution`; of a
@@ -528,7 +528,7 @@ class LeRobotArm:
         for attempt in range(self._retries + 1):
             try:
                 return ask()
-            except Exception as error:
+            except Exception as error:  # LeRobot and makers' libraries raise what they like
                 self.errors["read"] += 1
                 self._recover()
                 if attempt == self._retries:

@@ -104,7 +104,7 @@ class SerialBus:
         self._guarded(lambda: _look_at(name))
         try:
             self.bus.connect(handshake=False)
-        except Exception as error:
+        except Exception as error:  # pyserial, the SDK and LeRobot each have their own
             cause = error.__cause__ or error
             raise ArmError(f"port {name}: cannot be opened: {_reason(cause)}") from error
         try:

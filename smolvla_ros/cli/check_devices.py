@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from smolvla_ros.cell import Cell, beside, load_teleop_joints
-from smolvla_ros.finding import Finding
+from smolvla_ros.finding import Finding, problem
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -25,13 +25,6 @@ def examine_devices(cell: Cell, robot: RobotModel) -> list[Finding]:
     return found if cell.teleop is None else [*found, *_teleop(cell, robot)]
 
 
-def problem(line: str, cell: Cell) -> Finding:
-    """A problem of the configuration as a finding."""
-    subject, _, text = line.removeprefix(f"{cell.path}: ").partition(": ")
-    text, _, fix = text.partition("; ")
-    return Finding("error", subject, text, fix)
-
-
 def _cameras(cell: Cell) -> Iterator[Finding]:
     from smolvla_ros.arm.camera import LerobotCamera
 
@@ -46,7 +39,7 @@ def _cameras(cell: Cell) -> Iterator[Finding]:
         except ConfigError as error:
             for line in error.problems:
                 told = line if key in line else f"{key}.calibration: {line}"
-                yield problem(told, cell)
+                yield problem(told, cell.path)
         else:
             calibrated = config.calibration or "not calibrated"
             yield Finding("ok", key, f"{config.type}, {calibrated}, on {name}/image_raw")
@@ -60,7 +53,7 @@ def _teleop(cell: Cell, robot: RobotModel) -> Iterator[Finding]:
         load_teleop_joints(config, robot, cell.path)
         LerobotTeleoperator(config.type, config.options, f"{cell.path}: teleop")
     except ConfigError as error:
-        yield from (problem(line, cell) for line in error.problems)
+        yield from (problem(line, cell.path) for line in error.problems)
         return
     yield Finding("ok", "teleop", f"{config.type}, on {_TOPIC}")
     monitor = cell.safety_monitor

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from smolvla_ros.arm.errors import ArmError
 from smolvla_ros.cell import ArmConfig, Cell, load_limits
-from smolvla_ros.finding import Finding
+from smolvla_ros.finding import Finding, problem
 from smolvla_ros.robot import RobotModel
 from smolvla_ros.schema import ConfigError
 
@@ -25,9 +25,9 @@ def examine_driver(cell: Cell, robot: RobotModel) -> list[Finding]:
     try:
         return [*_driver(cell.arm, cell, robot, where)]
     except ConfigError as error:
-        return [_error(problem, f"{where}.") for problem in error.problems]
+        return [problem(line, cell.path) for line in error.problems]
     except ArmError as error:
-        return [_error(f"arm.calibration: {problem}", "") for problem in error.problems]
+        return [problem(f"arm.calibration: {line}", cell.path) for line in error.problems]
 
 
 def _driver(config: ArmConfig, cell: Cell, robot: RobotModel, where: str) -> Iterator[Finding]:
@@ -69,10 +69,3 @@ def _narrower(
                 f"{low:.3f} .. {high:.3f} rad and stays behind there",
                 f"limits.joints.{name}: {{{write}}}, or calibrate again",
             )  # fmt: skip
-
-
-def _error(problem: str, prefix: str) -> Finding:
-    subject, _, text = problem.removeprefix(prefix).partition(": ")
-    text, _, fix = text.partition("; ")
-    subject = subject if subject.startswith("arm") else f"arm.{subject}"
-    return Finding("error", subject, text, fix)

@@ -51,7 +51,7 @@ class TeleopNode(Node):
         self._leading = Leading(self._names, config.start_tolerance, config.blend)
         self._heard: dict[str, tuple[float, float]] = {}  # joint → (position, steady seconds)
         self._lost, self._losses = "connecting", 0
-        self._answered = -float("inf")
+        self._answered = self._started = -float("inf")
         self._published = 0
         self._out = self.create_publisher(JointState, "teleop/joint_states", qos.STREAM_OUT)
         self.create_subscription(JointState, "joint_states", self._on_states, qos.EVERY_ONE_IN)
@@ -73,6 +73,7 @@ class TeleopNode(Node):
         with self._lock:
             lost = self._lost or self._silence()
             if not lost:
+                self._started = time.monotonic()
                 self._leading.start()
         response.success = not lost
         response.message = f"no teleoperator: {lost}" if lost else "leads when it is near the arm"
@@ -133,13 +134,16 @@ class TeleopNode(Node):
         period = 1.0 / self._config.rate
         due = last = time.monotonic()
         while not self._closing.is_set():
+            asked = time.monotonic()
             action = self._device.read()
             stamp, now = self.get_clock().now().to_msg(), time.monotonic()
             with self._lock:
                 if (silent := self._silence()) and self._leading.state is not State.PAUSED:
                     # It hung, and may be anywhere by now.
                     self._leading.pause(f"the teleoperator gave {silent}")
-                row = self._step(action, now, min(now - last, _LONGEST))
+                # As with the gate, only what is observed after that counts.
+                late = asked < self._started
+                row = None if late else self._step(action, now, min(now - last, _LONGEST))
                 self._answered, self._lost = now, ""
             if row is not None:
                 zeros = np.zeros(0)

@@ -90,6 +90,12 @@ def write_cell(folder, **teleop):
     return path
 
 
+def puppet_cell(folder, strings, **teleop):
+    """A cell whose teleoperator is the plug-in's."""
+    options = {"strings": str(strings), "id": "p", "calibration_dir": str(folder / "c")}
+    return write_cell(folder, type="puppet", options=options, **teleop)
+
+
 class Arm(Watcher):
     """An arm that stands, and what the teleop node would have it do."""
 
@@ -221,10 +227,9 @@ def puppet(tmp_path, monkeypatch):
 @pytest.mark.timeout(600)
 def test_keys_of_a_plug_in_jog_the_arm_while_they_are_held(domain, tmp_path, puppet):
     strings, pull = puppet
-    cell = write_cell(
+    cell = puppet_cell(
         tmp_path,
-        type="puppet",
-        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        strings,
         keys={
             "a": {"joint": "shoulder_pan", "speed": 0.1},
             "d": {"joint": "shoulder_pan", "speed": -0.1},
@@ -260,10 +265,9 @@ def test_keys_of_a_plug_in_jog_the_arm_while_they_are_held(domain, tmp_path, pup
 @pytest.mark.timeout(600)
 def test_a_leader_that_hung_does_not_take_the_arm_to_where_it_is_by_then(domain, tmp_path, puppet):
     strings, pull = puppet
-    cell = write_cell(
+    cell = puppet_cell(
         tmp_path,
-        type="puppet",
-        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        strings,
         joint_map={"shoulder_pan": {"unit": "radians", "motor": "pan"}},
     )
     pull(**{"pan.pos": tabletop()[1].pose("ready")[0]})
@@ -288,10 +292,9 @@ def test_another_leader_that_is_plugged_in_later_is_not_led_by_and_the_node_goes
     domain, tmp_path, puppet
 ):
     strings, pull = puppet
-    cell = write_cell(
+    cell = puppet_cell(
         tmp_path,
-        type="puppet",
-        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        strings,
         joint_map={"shoulder_pan": {"unit": "radians", "motor": "pan"}},
     )
     place = {"pan.pos": tabletop()[1].pose("ready")[0]}
@@ -327,10 +330,9 @@ TIP = {"link": "gripper_link", "speed": 0.05, "gripper": {"joint": "gripper", "s
 def test_steps_of_a_plug_in_move_the_gripper_in_space(domain, tmp_path, puppet):
     strings, pull = puppet
     still = {"delta_x": 0.0, "delta_y": 0.0, "delta_z": 0.0, "gripper": 1}
-    cell = write_cell(
+    cell = puppet_cell(
         tmp_path,
-        type="puppet",
-        options={"strings": str(strings), "id": "p", "calibration_dir": str(tmp_path / "c")},
+        strings,
         tip=TIP,
     )
     pull(**still)

@@ -96,7 +96,6 @@ def test_the_leader_takes_the_arm_from_the_policy_and_gives_it_back_without_a_ju
             with Policy(arm):
                 has_the_arm(arm, "policy")
                 plant.q = robot.pose("ready") + np.array([0.0, 0.0, 0.8, 0.0, 0.0, 0.0])
-                time.sleep(0.5)  # a read may be under way that was asked for before
                 assert call(arm, "start") == (True, "leads when it is near the arm")
                 says(arm, "waiting: bring the leader within 0.3 rad of the arm: elbow_flex +0.")
                 assert arm.text("source") == "policy", "the leader is far"
@@ -119,7 +118,6 @@ def test_the_leader_takes_the_arm_from_the_policy_and_gives_it_back_without_a_ju
                 says(arm, "paused")
 
                 plant.q = arm.rows[-1].copy()
-                time.sleep(0.5)
                 assert call(arm, "start")[0]
                 has_the_arm(arm, "teleop")
                 bus.unplug()
